@@ -1,0 +1,67 @@
+//! Generates the Rust types of `proto/` with prost. protox compiles the files, so nobody needs protoc.
+
+use std::io::Result;
+use std::path::PathBuf;
+
+const FILES: &[&str] = &["merganser/v1/ingest.proto", "merganser/v1/tables.proto", "merganser/v1/tickets.proto"];
+
+/// Messages that exist as JSON too. Field names are those of the proto files; unknown fields are refused.
+const JSON_MESSAGES: &[&str] = &[
+    "Column",
+    "DropTableRequest",
+    "DropTableResult",
+    "Ingest",
+    "IngestCommit",
+    "IngestMetadata",
+    "IngestProgress",
+    "IngestResult",
+    "ListTablesRequest",
+    "ServerInfo",
+    "TableExists",
+    "TableInfo",
+    "TableMetadata",
+    "TableRequest",
+    "TableSchema",
+];
+
+/// Fields whose JSON form is not the plain one, and the module of `crate::proto::json` that writes it.
+const JSON_FIELDS: &[(&str, &str)] = &[
+    ("Ingest.commit", "commit"),
+    ("Ingest.extra", "extra_columns"),
+    ("Ingest.kind", "table_kind"),
+    ("Ingest.mode", "ingest_mode"),
+    ("Ingest.on_duplicate", "on_duplicate"),
+    ("Ingest.progress", "progress"),
+    ("IngestMetadata.fetched_at", "timestamp"),
+    ("ListTablesRequest.kind", "table_kind"),
+    ("TableInfo.fetched_at", "timestamp"),
+    ("TableInfo.kind", "table_kind"),
+    ("TableMetadata.created_at", "timestamp"),
+    ("TableMetadata.fetched_at", "timestamp"),
+    ("TableMetadata.type", "table_kind"),
+    ("TableMetadata.updated_at", "timestamp"),
+    ("TableSchema.arrow_schema", "base64_bytes"),
+    ("TableSchema.kind", "table_kind"),
+];
+
+fn main() -> Result<()> {
+    println!("cargo:rerun-if-changed=proto");
+    let descriptors = protox::compile(FILES, ["proto"]).map_err(std::io::Error::other)?;
+    let mut config = prost_build::Config::new();
+    config.bytes(["."]).skip_debug(["merganser.v1.Ticket"]);
+    for message in JSON_MESSAGES {
+        let path = format!(".merganser.v1.{message}");
+        config.type_attribute(&path, "#[derive(serde::Serialize, serde::Deserialize)]");
+        config.type_attribute(&path, "#[serde(default, deny_unknown_fields)]");
+    }
+    for (field, module) in JSON_FIELDS {
+        config.field_attribute(
+            format!(".merganser.v1.{field}"),
+            format!("#[serde(with = \"crate::proto::json::{module}\")]"),
+        );
+    }
+    config.file_descriptor_set_path(
+        PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("merganser.bin"),
+    );
+    config.compile_fds(descriptors)
+}

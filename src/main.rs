@@ -1,0 +1,3 @@
+//! The `merganser` program.
+
+fn main() {}

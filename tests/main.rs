@@ -1,0 +1,1 @@
+//! The tests that go through the wire, in one binary.
