@@ -3,4 +3,6 @@
 pub mod config;
 pub mod error;
 pub mod proto;
+pub mod server;
 pub mod tables;
+pub mod telemetry;

@@ -140,7 +140,8 @@ pub struct Engine {
     pub memory_limit: ByteSize,
     /// Threads that DuckDB works with; default: the cores that the process may use.
     pub threads: usize,
-    /// Directory for what does not fit in memory; empty: beside the database file, `<file>.tmp`.
+    /// Directory in which each server makes its own for what does not fit in memory; empty: `<file>.tmp` beside the database
+    /// file, and none for a database in memory.
     pub temp_directory: PathBuf,
     /// Bytes of that directory.
     #[serde(with = "text::size")]
