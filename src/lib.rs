@@ -1,5 +1,8 @@
 //! Merganser: one binary that turns DuckDB into an Arrow Flight server for product events.
 
+pub mod config;
 pub mod error;
 pub mod proto;
+pub mod server;
 pub mod tables;
+pub mod telemetry;
