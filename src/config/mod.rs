@@ -146,8 +146,11 @@ pub struct Engine {
     /// Bytes of that directory.
     #[serde(with = "text::size")]
     pub temp_directory_max: ByteSize,
-    /// Statements that run at once, results that a slow client is still reading included.
+    /// Statements that run at once; one whose client is slow to read gives its place to others.
     pub statements_max: usize,
+    /// Statements, results that are being read, and ingests that are open at once, each on a thread; more are
+    /// RESOURCE_EXHAUSTED.
+    pub open_max: usize,
     /// Statements that wait for their turn; more are RESOURCE_EXHAUSTED at once.
     pub statements_queue_max: usize,
     /// Time that a statement waits for its turn before it is RESOURCE_EXHAUSTED.
@@ -175,6 +178,7 @@ impl Default for Engine {
             temp_directory: PathBuf::new(),
             temp_directory_max: ByteSize::gib(32),
             statements_max: 32,
+            open_max: 512,
             statements_queue_max: 256,
             statements_queue_wait: Duration::from_secs(30),
             statement_bytes_max: ByteSize::kib(256),
@@ -244,7 +248,7 @@ pub struct Ingest {
     pub ids_expire: Duration,
     /// Depth of nesting of one JSON value.
     pub json_depth_max: usize,
-    /// Bytes for the filters that find new keys without reading the table.
+    /// Bytes of the filter that tells, for each large stream, which keys came before in it.
     #[serde(with = "text::size")]
     pub key_filter_memory: ByteSize,
 }
@@ -260,7 +264,7 @@ impl Default for Ingest {
             ids_max: 100_000,
             ids_expire: Duration::from_hours(24),
             json_depth_max: 512,
-            key_filter_memory: ByteSize::mib(256),
+            key_filter_memory: ByteSize::mib(32),
         }
     }
 }

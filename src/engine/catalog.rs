@@ -82,6 +82,11 @@ impl Engine {
         self.run(None, move |work| Ok(work.relation(&table)?.is_some())).await
     }
 
+    /// The kind of a table or view, if it is there.
+    pub async fn table_kind(&self, table: String) -> Result<Option<Kind>> {
+        self.run(None, move |work| Ok(work.relation(&table)?.map(|listing| listing.kind))).await
+    }
+
     /// The rows of a table now.
     pub async fn row_count(&self, table: String) -> Result<i64> {
         self.run(None, move |work| {

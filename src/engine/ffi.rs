@@ -60,6 +60,11 @@ impl Importer {
         Ok(Self { inner, schema: Arc::clone(schema) })
     }
 
+    /// The columns that DuckDB makes of the schema.
+    pub(in crate::engine) fn columns(&self) -> DuckDBResult<duckdb_neo::schema::Schema> {
+        self.inner.schema()
+    }
+
     /// Queues a batch; the previous one must be used up.
     pub(in crate::engine) fn append(&mut self, batch: &RecordBatch) -> DuckDBResult<()> {
         debug_assert_eq!(batch.schema_ref().fields(), self.schema.fields());

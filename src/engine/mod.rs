@@ -28,12 +28,12 @@ use std::time::Instant;
 use duckdb_neo::instance::Instance;
 
 pub use catalog::{ColumnDescription, TableDescription, TableListing};
-pub use ingest::{Chunk, Outcome, Provenance, Target, Writer};
+pub use ingest::{Chunk, Opened, Outcome, Provenance, ROW_COLUMN, Target, Writer};
 pub use metadata::Metadata;
 pub use query::{Executed, Rows};
 pub use statement::{Execution, Insert, Plan};
 
-use crate::config::{EngineConfig, QueryConfig};
+use crate::config::{Engine as EngineConfig, Query as QueryConfig};
 use crate::error::Result;
 
 /// The name that the data file is attached as.
@@ -46,6 +46,8 @@ pub const SCHEMA: &str = "main";
 pub struct Database {
     /// The file; none for an in-memory database.
     pub path: Option<PathBuf>,
+    /// The directory for what does not fit in memory; none: DuckDB's default.
+    pub temp_directory: Option<PathBuf>,
     /// Opened for reading only; writes are `FailedPrecondition`.
     pub read_only: bool,
 }
@@ -65,6 +67,10 @@ struct Inner {
     database: Database,
     config: EngineConfig,
     query: QueryConfig,
+    /// Bytes of one stream's rows that wait in memory; more go to a temporary table.
+    stage_bytes_max: usize,
+    /// Ingest ids that are remembered.
+    ids_max: usize,
 }
 
 impl std::fmt::Debug for Engine {

@@ -9,7 +9,7 @@ use duckdb_neo::instance::{AttachBuilder, Instance, InstanceBuilder};
 
 use super::threads::Threads;
 use super::{CATALOG, Database, Engine, Inner, cancel::Watchdog, import, ingest, metadata, slots::Slots, timezone};
-use crate::config::{Config, EngineConfig};
+use crate::config::{Config, Engine as EngineConfig};
 use crate::error::{Error, Result};
 
 impl Engine {
@@ -41,6 +41,9 @@ impl Engine {
             database,
             config: engine.clone(),
             query: config.query.clone(),
+            // All streams together stay within half of the budget; the rest is for chunks on their way.
+            stage_bytes_max: bytes(config.ingest.memory) / config.ingest.streams_max.max(1) / 2,
+            ids_max: config.ingest.ids_max,
         };
         Ok(Self(Arc::new(inner)))
     }
@@ -60,24 +63,10 @@ fn options(config: &EngineConfig, database: &Database) -> InstanceBuilder {
         .option("threads", config.threads.to_string())
         .option("checkpoint_threshold", config.checkpoint_threshold.as_u64().to_string() + "B")
         .option("max_temp_directory_size", config.temp_directory_max.as_u64().to_string() + "B");
-    if let Some(directory) = temp_directory(config, database) {
+    if let Some(directory) = database.temp_directory.as_ref().and_then(|directory| directory.to_str()) {
         options = options.option("temp_directory", directory);
     }
     options
-}
-
-/// The setting, or a directory beside the data file; DuckDB makes it when it spills and removes it when it closes.
-fn temp_directory(config: &EngineConfig, database: &Database) -> Option<String> {
-    if !config.temp_directory.as_os_str().is_empty() {
-        return config.temp_directory.to_str().map(str::to_owned);
-    }
-    match &database.path {
-        Some(path) => path.to_str().map(|path| format!("{path}.tmp")),
-        None => {
-            let name = format!("merganser-spill-{}", std::process::id());
-            std::env::temp_dir().join(name).to_str().map(str::to_owned)
-        }
-    }
 }
 
 fn attach(instance: &Instance, database: &Database) -> Result<()> {

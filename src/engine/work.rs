@@ -63,9 +63,26 @@ impl Engine {
     ) -> Result<CancelOnDrop> {
         let cancel = Cancel::until(self.deadline(deadline));
         let guard = CancelOnDrop(Arc::clone(&cancel));
-        let engine = Arc::clone(&self.0);
-        self.0.threads.spawn(move || work(Work::begin(engine, cancel)))?;
+        self.start(cancel, work)?;
         Ok(guard)
+    }
+
+    /// The same without a deadline.
+    pub(in crate::engine) fn spawn_untimed(&self, work: impl FnOnce(Result<Work>) + Send + 'static) -> Result<CancelOnDrop> {
+        let cancel = Cancel::never();
+        let guard = CancelOnDrop(Arc::clone(&cancel));
+        self.start(cancel, work)?;
+        Ok(guard)
+    }
+
+    /// The same, and nobody can cancel it: for work on behalf of several callers.
+    pub(in crate::engine) fn spawn_detached(&self, work: impl FnOnce(Result<Work>) + Send + 'static) -> Result<()> {
+        self.start(Cancel::never(), work)
+    }
+
+    fn start(&self, cancel: Arc<Cancel>, work: impl FnOnce(Result<Work>) + Send + 'static) -> Result<()> {
+        let engine = Arc::clone(&self.0);
+        self.0.threads.spawn(move || work(Work::begin(engine, cancel)))
     }
 }
 
