@@ -33,7 +33,7 @@ impl Config {
     pub fn load(flags: &ConfigFlags, environment: &Environment) -> Result<Loaded> {
         let known = Known::new();
         let mut figment = Figment::from(Layer { origin: "default".to_owned(), values: known.defaults.clone() });
-        for layer in file_layers(&known, flags, environment)? {
+        if let Some(layer) = file_layer(&known, flags, environment)? {
             figment = figment.merge(layer);
         }
         for layer in variable_layers(&known, environment)? {
@@ -55,18 +55,18 @@ impl Loaded {
         let toml = self.config.to_toml();
         let width = toml.lines().map(|line| line.chars().count()).max().unwrap_or(0);
         let mut section = "";
-        let mut printed = String::new();
+        let mut lines = Vec::new();
         for line in toml.lines() {
-            printed.push_str(line);
             if let Some(name) = line.strip_prefix('[') {
                 section = name.trim_end_matches(']');
+                lines.push(line.to_owned());
             } else if let Some((key, _)) = line.split_once(" = ") {
-                let spaces = " ".repeat(width - line.chars().count());
-                printed.push_str(&format!("{spaces}  # {}", self.origin(&format!("{section}.{key}"))));
+                lines.push(format!("{line:width$}  # {}", self.origin(&format!("{section}.{key}"))));
+            } else {
+                lines.push(line.to_owned());
             }
-            printed.push('\n');
         }
-        printed
+        lines.join("\n") + "\n"
     }
 
     /// Where the value of the setting `key` comes from: `default`, a file, a variable or a flag.
@@ -139,7 +139,7 @@ impl Known {
 }
 
 /// The configuration file, if there is one: the one that `--config` names must be there, the user's own may be.
-fn file_layers(known: &Known, flags: &ConfigFlags, environment: &Environment) -> Result<Option<Layer>> {
+fn file_layer(known: &Known, flags: &ConfigFlags, environment: &Environment) -> Result<Option<Layer>> {
     let own = || environment.config_directory.as_ref().map(|directory| directory.join("merganser/merganser.toml"));
     let (path, text) = if let Some(path) = &flags.config {
         let text = fs::read_to_string(path).map_err(|error| unreadable(path, error))?;
@@ -167,9 +167,10 @@ fn file_layers(known: &Known, flags: &ConfigFlags, environment: &Environment) ->
 
 fn unreadable(path: &Path, error: std::io::Error) -> Error {
     let path = path.display();
-    match error.kind() {
-        std::io::ErrorKind::NotFound => Error::not_found(format!("configuration file not found: {path}")),
-        _ => Error::invalid(format!("cannot read configuration file {path}: {error}")).with_source(error),
+    if error.kind() == std::io::ErrorKind::NotFound {
+        Error::not_found(format!("configuration file not found: {path}"))
+    } else {
+        Error::invalid(format!("cannot read configuration file {path}: {error}")).with_source(error)
     }
 }
 

@@ -328,11 +328,12 @@ impl LogFormat {
 impl Config {
     /// The names of all settings, in the order of their documentation.
     pub fn keys() -> Vec<String> {
-        let mut section = String::new();
+        let toml = Self::default().to_toml();
+        let mut section = "";
         let mut keys = Vec::new();
-        for line in Self::default().to_toml().lines() {
+        for line in toml.lines() {
             if let Some(name) = line.strip_prefix('[') {
-                section = name.trim_end_matches(']').to_owned();
+                section = name.trim_end_matches(']');
             } else if let Some((key, _)) = line.split_once(" = ") {
                 keys.push(format!("{section}.{key}"));
             }

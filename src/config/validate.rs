@@ -102,7 +102,7 @@ fn duration(key: &str, value: Duration, min: Duration, max: Duration) -> Result<
     within(key, value, min, max, |duration| format_duration(*duration).to_string())
 }
 
-fn within<T: PartialOrd>(key: &str, value: T, min: T, max: T, write: impl Fn(&T) -> String) -> Result<()> {
+fn within<T: Copy + PartialOrd>(key: &str, value: T, min: T, max: T, write: impl Fn(&T) -> String) -> Result<()> {
     if value < min {
         Err(refuse(key, write(&value), &format!("is less than {}", write(&min))))
     } else if value > max {

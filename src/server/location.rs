@@ -1,6 +1,6 @@
 //! Where the data is: the database file, and the directory for what does not fit in memory.
 //!
-//! A [`Scratch`] directory belongs to one process and goes with it. The process holds the directory's own lock, which the
+//! A scratch directory belongs to one process and goes with it. The process holds the directory's own lock, which the
 //! kernel gives back even after `kill -9`: so whoever can take the lock knows that the owner is gone, and removes what it
 //! left behind. (systemd's cleaning of old temporary files leaves locked directories alone, too.)
 
