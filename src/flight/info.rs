@@ -1,0 +1,97 @@
+//! GetFlightInfo, GetSchema and ListFlights: what there is to get, and the ticket for it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use arrow::datatypes::{Schema, SchemaRef};
+use arrow_flight::{FlightDescriptor, FlightEndpoint, FlightInfo, SchemaResult, Ticket as FlightTicket};
+use bytes::Bytes;
+
+use super::command::{self, Command};
+use super::encode::{schema_bytes, wire_schema};
+use super::ticket::{self, Ticket};
+use super::{State, prepared, sql_info, statement};
+use crate::engine::Plan;
+use crate::error::{Error, Result};
+
+/// What a descriptor leads to. A statement that changes something runs here, once: some clients never come for its rows.
+pub(super) async fn flight_info(state: &State, descriptor: FlightDescriptor, deadline: Option<Instant>) -> Result<FlightInfo> {
+    let command = command::decode(Some(&descriptor), &Bytes::new())?;
+    let (schema, ticket, total_records) = match command {
+        Command::Table(name) => table(state, name).await?,
+        Command::Query(sql) => query(state, sql, deadline).await?,
+        Command::PreparedQuery(handle) => query(state, prepared::sql_of(&handle)?, deadline).await?,
+        Command::Metadata(command) => (sql_info::schema(&command)?, Ticket::Metadata(command), -1),
+        other => return Err(other.refuse("GetFlightInfo")),
+    };
+    build(descriptor, &schema, ticket, total_records)
+}
+
+async fn table(state: &State, name: String) -> Result<(SchemaRef, Ticket, i64)> {
+    let table = state.engine.describe(name).await?;
+    let rows = state.engine.row_count(table.name.clone()).await?;
+    Ok((wire_schema(&table.arrow_schema), Ticket::Table(table.name), rows))
+}
+
+async fn query(state: &State, sql: String, deadline: Option<Instant>) -> Result<(SchemaRef, Ticket, i64)> {
+    if let Plan::Rows(schema) = state.engine.plan(sql.clone(), deadline).await? {
+        return Ok((wire_schema(&schema), Ticket::Query(sql), -1));
+    }
+    let executed = statement::execute(state, sql, deadline).await?;
+    let schema = wire_schema(&executed.schema);
+    let rows: usize = executed.batches.iter().map(arrow::array::RecordBatch::num_rows).sum();
+    let records = executed.changed.map_or(rows as u64, |changed| changed);
+    let handle = state.results.keep(executed)?;
+    Ok((schema, Ticket::Result(handle), i64::try_from(records).unwrap_or(-1)))
+}
+
+/// The columns that a descriptor's rows have; nothing runs.
+pub(super) async fn schema(state: &State, descriptor: FlightDescriptor, deadline: Option<Instant>) -> Result<SchemaResult> {
+    let schema = match command::decode(Some(&descriptor), &Bytes::new())? {
+        Command::Table(name) => wire_schema(&state.engine.describe(name).await?.arrow_schema),
+        Command::Query(sql) => planned_schema(state, sql, deadline).await?,
+        Command::PreparedQuery(handle) => planned_schema(state, prepared::sql_of(&handle)?, deadline).await?,
+        Command::Metadata(command) => sql_info::schema(&command)?,
+        other => return Err(other.refuse("GetSchema")),
+    };
+    Ok(SchemaResult { schema: schema_bytes(&schema)? })
+}
+
+async fn planned_schema(state: &State, sql: String, deadline: Option<Instant>) -> Result<SchemaRef> {
+    match state.engine.plan(sql, deadline).await? {
+        Plan::Rows(schema) => Ok(wire_schema(&schema)),
+        Plan::Change { returns_rows: false } | Plan::Insert(_) => Ok(Arc::new(Schema::empty())),
+        Plan::Change { returns_rows: true } => {
+            Err(Error::precondition("the columns of this statement are known only when it has run: use GetFlightInfo"))
+        }
+    }
+}
+
+/// One FlightInfo a table; `expression` is a LIKE pattern of names, all if it is empty.
+pub(super) async fn list(state: &State, expression: &Bytes) -> Result<Vec<FlightInfo>> {
+    let pattern = std::str::from_utf8(expression)
+        .map_err(|_| Error::invalid("the criteria are a LIKE pattern of table names, in UTF-8"))?;
+    let pattern = (!pattern.is_empty()).then(|| pattern.to_owned());
+    let mut flights = Vec::new();
+    for listing in state.engine.tables(None, pattern).await? {
+        let description = match state.engine.describe(listing.name.clone()).await {
+            Ok(description) => description,
+            // A table dropped meanwhile, or a view over one: the others are listed all the same.
+            Err(error) => {
+                tracing::debug!(table = listing.name, %error, "not listed");
+                continue;
+            }
+        };
+        let descriptor = FlightDescriptor::new_path(vec![listing.name.clone()]);
+        let schema = wire_schema(&description.arrow_schema);
+        flights.push(build(descriptor, &schema, Ticket::Table(listing.name), listing.row_count.unwrap_or(-1))?);
+    }
+    Ok(flights)
+}
+
+/// One endpoint without a location: the client stays on its connection.
+fn build(descriptor: FlightDescriptor, schema: &Schema, ticket: Ticket, total_records: i64) -> Result<FlightInfo> {
+    let endpoint = FlightEndpoint::new().with_ticket(FlightTicket::new(ticket::encode(ticket)));
+    let info = FlightInfo::new().try_with_schema(schema)?.with_descriptor(descriptor).with_endpoint(endpoint);
+    Ok(info.with_total_records(total_records).with_total_bytes(-1).with_ordered(true))
+}

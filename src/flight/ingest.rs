@@ -1,0 +1,210 @@
+//! DoPut of rows: the stream is decoded, handed to the [ingest](crate::ingest) batch by batch, and answered while it runs.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow::datatypes::SchemaRef;
+use arrow_flight::decode::{DecodedPayload, FlightDataDecoder};
+use arrow_flight::error::FlightError;
+use arrow_flight::{FlightData, PutResult};
+use bytes::Bytes;
+use futures::{Stream, StreamExt, stream};
+use prost::Message;
+use serde::Serialize;
+use tokio::sync::mpsc;
+use tonic::Streaming;
+
+use super::command::Replies;
+use super::ticket::decode_any;
+use super::{State, put, status};
+use crate::engine::Outcome;
+use crate::error::{Error, ErrorKind, Result};
+use crate::ingest::{Ingest, Progress, Request};
+use crate::proto::v1;
+
+/// The least time between two progress messages, unless the client wants one for every batch.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Answers that wait for a client that does not read them; with more, the stream waits too.
+const ANSWERS_MAX: usize = 16;
+
+const COMMIT_URL: &str = "type.googleapis.com/merganser.v1.IngestCommit";
+
+/// Reads the stream and answers it. Dropping the answers (the client is gone) ends the ingest with nothing stored.
+pub(super) fn put(
+    state: Arc<State>,
+    request: Box<Request>,
+    replies: Replies,
+    first: FlightData,
+    messages: Streaming<FlightData>,
+) -> impl Stream<Item = Result<PutResult>> + Send {
+    let (answers, receiver) = mpsc::channel(ANSWERS_MAX);
+    let run = async move {
+        let answers = Answers { sender: answers, replies };
+        let outcome = run(&state, *request, &answers, first, messages).await;
+        // A failed send means that the client is gone.
+        match outcome {
+            Ok(result) => drop(answers.send(result).await),
+            Err(error) => drop(answers.sender.send(Err(error)).await),
+        }
+    };
+    // Both in one stream: when the client goes, tonic drops it, and with it the ingest.
+    let answers = stream::unfold(receiver, |mut receiver| async { receiver.recv().await.map(|item| (item, receiver)) });
+    stream::select(answers.map(Some), stream::once(run).map(|()| None)).filter_map(std::future::ready)
+}
+
+struct Answers {
+    sender: mpsc::Sender<Result<PutResult>>,
+    replies: Replies,
+}
+
+impl Answers {
+    async fn send(&self, result: PutResult) -> Result<()> {
+        self.sender.send(Ok(result)).await.map_err(|_| Error::cancelled("the client is gone"))
+    }
+
+    async fn progress(&self, progress: Progress) -> Result<()> {
+        let message = v1::IngestProgress { rows_received: progress.received, rows_written: progress.written };
+        match self.replies {
+            Replies::Json => self.send(json(&message)?).await,
+            Replies::Protobuf => self.send(packed("IngestProgress", &message)).await,
+            Replies::FlightSql => Ok(()),
+        }
+    }
+
+    fn result(&self, outcome: Outcome, bytes: u64, seconds: f64) -> Result<PutResult> {
+        let message = v1::IngestResult {
+            rows_received: outcome.received,
+            rows_inserted: outcome.inserted,
+            rows_duplicate: outcome.duplicate,
+            rows_replaced: outcome.replaced,
+            bytes_received: bytes,
+            seconds,
+        };
+        match self.replies {
+            Replies::Json => json(&message),
+            Replies::Protobuf => Ok(packed("IngestResult", &message)),
+            Replies::FlightSql => Ok(put::update_result(outcome.inserted + outcome.replaced)),
+        }
+    }
+}
+
+fn json(message: &impl Serialize) -> Result<PutResult> {
+    let text = serde_json::to_vec(message).map_err(|error| Error::internal("cannot write JSON").with_source(error))?;
+    Ok(PutResult { app_metadata: text.into() })
+}
+
+fn packed(name: &str, message: &impl Message) -> PutResult {
+    let any = arrow_flight::sql::Any {
+        type_url: format!("type.googleapis.com/merganser.v1.{name}"),
+        value: message.encode_to_vec().into(),
+    };
+    PutResult { app_metadata: any.encode_to_vec().into() }
+}
+
+async fn run(
+    state: &State,
+    request: Request,
+    answers: &Answers,
+    first: FlightData,
+    messages: Streaming<FlightData>,
+) -> Result<PutResult> {
+    let started = Instant::now();
+    let (explicit_commit, every_batch) = (request.explicit_commit, request.every_batch);
+    let mut incoming = Incoming::new(state, first, messages);
+    let schema = incoming.schema().await?;
+    let mut ingest = Ingest::open(&state.engine, &state.budget, request, &schema).await?;
+    answers.progress(Progress::default()).await?;
+    let mut last_progress = Instant::now();
+    let mut commit: Option<v1::IngestCommit> = None;
+    while let Some(message) = incoming.next().await? {
+        if commit.is_some() {
+            return Err(Error::invalid("the stream goes on after its IngestCommit: nothing is stored"));
+        }
+        if let DecodedPayload::RecordBatch(batch) = message.payload {
+            ingest.write(batch).await?;
+            if every_batch || last_progress.elapsed() >= PROGRESS_INTERVAL {
+                answers.progress(ingest.progress()).await?;
+                last_progress = Instant::now();
+            }
+        }
+        if explicit_commit && !message.inner.app_metadata.is_empty() {
+            commit = Some(parse_commit(&message.inner.app_metadata)?);
+        }
+    }
+    if explicit_commit {
+        check_commit(commit, ingest.progress().received)?;
+    }
+    let outcome = ingest.commit().await?;
+    answers.result(outcome, incoming.bytes, started.elapsed().as_secs_f64())
+}
+
+fn parse_commit(bytes: &Bytes) -> Result<v1::IngestCommit> {
+    let not_one = || Error::invalid("the app_metadata is no IngestCommit: it is JSON text, or a message in an Any");
+    if bytes.first() == Some(&b'{') {
+        return serde_json::from_slice(bytes).map_err(|error| not_one().with_source(error));
+    }
+    let any = decode_any(bytes).filter(|any| any.type_url == COMMIT_URL).ok_or_else(not_one)?;
+    v1::IngestCommit::decode(any.value).map_err(|error| not_one().with_source(error))
+}
+
+fn check_commit(commit: Option<v1::IngestCommit>, received: u64) -> Result<()> {
+    let Some(commit) = commit else {
+        return Err(Error::cancelled("the stream ended without an IngestCommit: nothing is stored"));
+    };
+    match commit.rows {
+        Some(rows) if rows != received => Err(Error::invalid(format!(
+            "the client committed {rows} rows but {received} were received: nothing is stored"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// The stream, decoded; with the limit on how long it may be silent.
+struct Incoming {
+    decoder: FlightDataDecoder,
+    bytes: u64,
+    idle_timeout: Duration,
+    message_bytes_max: u64,
+}
+
+impl Incoming {
+    fn new(state: &State, first: FlightData, messages: Streaming<FlightData>) -> Self {
+        let rest = messages.map(|message| message.map_err(|status| FlightError::Tonic(Box::new(status))));
+        Self {
+            decoder: FlightDataDecoder::new(stream::iter([Ok(first)]).chain(rest)),
+            bytes: 0,
+            idle_timeout: state.budget.idle_timeout(),
+            message_bytes_max: state.config.server.message_bytes_max.as_u64(),
+        }
+    }
+
+    /// The schema, which comes with the first messages.
+    async fn schema(&mut self) -> Result<SchemaRef> {
+        while let Some(message) = self.next().await? {
+            if let DecodedPayload::Schema(schema) = message.payload {
+                return Ok(schema);
+            }
+        }
+        Err(Error::invalid("the stream has no schema"))
+    }
+
+    async fn next(&mut self) -> Result<Option<arrow_flight::decode::DecodedFlightData>> {
+        let next = tokio::time::timeout(self.idle_timeout, self.decoder.next()).await.map_err(|_| {
+            Error::new(
+                ErrorKind::DeadlineExceeded,
+                format!("the stream was silent for {:?} (ingest.idle_timeout): nothing is stored", self.idle_timeout),
+            )
+        })?;
+        match next.transpose() {
+            Ok(message) => {
+                if let Some(message) = &message {
+                    self.bytes += (message.inner.data_body.len() + message.inner.data_header.len()) as u64;
+                }
+                Ok(message)
+            }
+            Err(FlightError::Tonic(cause)) => Err(status::into_error(&cause, self.message_bytes_max)),
+            Err(error) => Err(Error::invalid(format!("cannot read the stream: {error}")).with_source(error)),
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! DoPut's first message, and updates. Ingest streams are in [`super::ingest`].
+
+use std::time::Instant;
+
+use arrow_flight::sql::DoPutUpdateResult;
+use arrow_flight::{FlightData, PutResult};
+use futures::{Stream, stream};
+use prost::Message;
+use tonic::Streaming;
+
+use super::{State, statement};
+use crate::error::{Error, Result};
+
+/// The message that carries the descriptor.
+pub(super) async fn first_message(messages: &mut Streaming<FlightData>) -> Result<FlightData> {
+    match messages.message().await {
+        Ok(Some(first)) => Ok(first),
+        Ok(None) => Err(Error::invalid("the stream is empty: its first message carries the descriptor")),
+        Err(status) => Err(super::status::into_error(&status, u64::MAX)),
+    }
+}
+
+/// Runs a statement for its effect. It is answered at once: C++ and Java wait for the answer before they close their side.
+pub(super) async fn update(
+    state: &State,
+    sql: String,
+    deadline: Option<Instant>,
+) -> Result<impl Stream<Item = Result<PutResult>> + Send + use<>> {
+    let executed = statement::execute(state, sql, deadline).await?;
+    let changed = executed.changed.unwrap_or(0);
+    Ok(stream::iter([Ok(update_result(changed))]))
+}
+
+/// Flight SQL's answer to anything that changes rows; never -1, which makes JDBC run it again.
+pub(super) fn update_result(changed: u64) -> PutResult {
+    let result = DoPutUpdateResult { record_count: i64::try_from(changed).unwrap_or(i64::MAX) };
+    PutResult { app_metadata: result.encode_to_vec().into() }
+}
