@@ -1,7 +1,7 @@
 //! Coercion of the batches of a stream to the columns of a managed kind, with exact reports of bad rows.
 //!
 //! [`Coercer`] plans once for the schema of a stream and then works on whole columns; a column that fits already is
-//! passed on without a copy. Arrow in, Arrow
+//! passed on without a copy. [`Plain`] does the little that streams into tables of kind `table` need. Arrow in, Arrow
 //! out: nothing here knows the engine or Flight.
 //!
 //! What is taken for a column is told in its module: `text`, `time` and `iso`, `properties`, `encode` and `fold`.
@@ -17,8 +17,10 @@ mod flat;
 mod fold;
 mod iso;
 mod json;
+mod plain;
 mod properties;
 mod report;
+mod tagged;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -33,6 +35,7 @@ use arrow::record_batch::RecordBatch;
 
 use self::columns::match_columns;
 use self::fold::Extras;
+pub use self::plain::Plain;
 use self::report::{BadRows, shown};
 use crate::error::{Error, Result};
 use crate::tables::{Kind, ManagedColumn};
