@@ -51,7 +51,8 @@ mod tests {
 
     use super::*;
 
-    fn check(array: ArrayRef, expected: &[Option<&str>]) {
+    fn check(array: impl Array + 'static, expected: &[Option<&str>]) {
+        let array: ArrayRef = Arc::new(array);
         assert_eq!(unpacked_type(array.data_type()), DataType::Utf8View);
         let found = unpack(&array).unwrap();
         assert_eq!(found.as_string_view().iter().collect::<Vec<_>>(), expected);
@@ -63,13 +64,10 @@ mod tests {
     fn check_keys<K: ArrowDictionaryKeyType>(keys: PrimitiveArray<K>) {
         let values = vec![Some("a"), None, Some("a string longer than a view holds")];
         let expected = [values[2], values[0], None, values[1], values[2]];
-        check(Arc::new(DictionaryArray::new(keys.clone(), Arc::new(StringArray::from(values.clone())))), &expected);
-        check(
-            Arc::new(DictionaryArray::new(keys.clone(), Arc::new(LargeStringArray::from(values.clone())))),
-            &expected,
-        );
+        check(DictionaryArray::new(keys.clone(), Arc::new(StringArray::from(values.clone()))), &expected);
+        check(DictionaryArray::new(keys.clone(), Arc::new(LargeStringArray::from(values.clone()))), &expected);
         let views = cast(&StringArray::from(values), &DataType::Utf8View).unwrap();
-        check(Arc::new(DictionaryArray::new(keys, views)), &expected);
+        check(DictionaryArray::new(keys, views), &expected);
     }
 
     #[test]
@@ -83,7 +81,7 @@ mod tests {
     #[test]
     fn a_dictionary_without_values_is_null() {
         let keys = PrimitiveArray::<UInt8Type>::from(vec![None, None]);
-        check(Arc::new(DictionaryArray::new(keys.clone(), Arc::new(StringArray::new_null(0)))), &[None, None]);
+        check(DictionaryArray::new(keys.clone(), Arc::new(StringArray::new_null(0))), &[None, None]);
         let nulls: ArrayRef = Arc::new(DictionaryArray::new(keys, Arc::new(NullArray::new(0))));
         assert_eq!(unpack(&nulls).unwrap().data_type(), &DataType::Null);
     }
@@ -92,19 +90,10 @@ mod tests {
     fn runs_become_views() {
         let values = StringArray::from(vec![Some("a"), None, Some("a string longer than a view holds")]);
         let expected = [Some("a"), Some("a"), None, Some("a string longer than a view holds")];
-        check(
-            Arc::new(RunArray::<Int32Type>::try_new(&PrimitiveArray::from(vec![2, 3, 4]), &values).unwrap()),
-            &expected,
-        );
-        check(
-            Arc::new(RunArray::<Int16Type>::try_new(&PrimitiveArray::from(vec![2, 3, 4]), &values).unwrap()),
-            &expected,
-        );
+        check(RunArray::<Int32Type>::try_new(&PrimitiveArray::from(vec![2, 3, 4]), &values).unwrap(), &expected);
+        check(RunArray::<Int16Type>::try_new(&PrimitiveArray::from(vec![2, 3, 4]), &values).unwrap(), &expected);
         let nested = DictionaryArray::new(Int8Array::from(vec![0, 1, 2]), Arc::new(values));
-        check(
-            Arc::new(RunArray::<Int64Type>::try_new(&PrimitiveArray::from(vec![2, 3, 4]), &nested).unwrap()),
-            &expected,
-        );
+        check(RunArray::<Int64Type>::try_new(&PrimitiveArray::from(vec![2, 3, 4]), &nested).unwrap(), &expected);
     }
 
     #[test]

@@ -18,11 +18,11 @@ use super::Limits;
 use super::encode::{Encoder, check_type, key};
 use super::json::visit_keys;
 use super::properties::Texts;
-use super::report::BadRows;
+use super::report::{BadRows, shown};
 use crate::error::{Error, Result};
 
 /// The columns to fold.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Extras {
     columns: Vec<ExtraColumn>,
 }
@@ -43,9 +43,10 @@ impl Extras {
         for &index in indices {
             let Some(field) = fields.get(index) else { continue };
             let name = field.name();
+            let refused =
+                |reason| Error::invalid(format!("column {} cannot join the properties: {reason}", shown(name)));
             // The object around the value is a level too.
-            check_type(field, limits.json_depth.saturating_sub(1))
-                .map_err(|reason| Error::invalid(format!("column {name:?} cannot join the properties: {reason}")))?;
+            check_type(field, limits.type_depth().saturating_sub(1)).map_err(refused)?;
             columns.push(ExtraColumn { index, field: Arc::clone(field), key: key(name) });
         }
         Ok(Self { columns })

@@ -205,7 +205,8 @@ mod tests {
 
         #[test]
         fn what_jiff_reads_is_read_alike(
-            text in "[0-2][0-9]{3}-[01][0-9]-[0-3][0-9][T ][0-2][0-9]:[0-6][0-9]:[0-6][0-9](\\.[0-9]{1,10})?(Z|[+-][0-2][0-9]:?[0-6][0-9])",
+            text in "[0-2][0-9]{3}-[01][0-9]-[0-3][0-9][T ][0-2][0-9]:[0-6][0-9]:[0-6][0-9]\
+                (\\.[0-9]{1,10})?(Z|[+-][0-2][0-9]:?[0-6][0-9])",
         ) {
             let expected = text.parse::<Timestamp>().ok().map(|instant| instant.as_nanosecond().div_euclid(1000));
             prop_assert_eq!(micros(&text).map(i128::from), expected);

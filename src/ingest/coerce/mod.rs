@@ -15,12 +15,12 @@ mod columns;
 mod encode;
 mod flat;
 mod fold;
-mod instant;
 mod iso;
 mod json;
 mod plain;
 mod properties;
 mod report;
+mod tagged;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -36,7 +36,7 @@ use arrow::record_batch::RecordBatch;
 use self::columns::match_columns;
 use self::fold::Extras;
 pub use self::plain::Plain;
-use self::report::BadRows;
+use self::report::{BadRows, shown};
 use crate::error::{Error, Result};
 use crate::tables::{Kind, ManagedColumn};
 
@@ -52,6 +52,9 @@ pub enum Extra {
     FoldIntoProperties,
 }
 
+/// Levels of Arrow types that are made JSON: the code for them is recursive.
+const TYPE_DEPTH_MAX: usize = 64;
+
 /// What one batch may cost.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -61,6 +64,13 @@ pub struct Limits {
     pub json_bytes: usize,
     /// Rows of one batch. Encoded columns can claim any number of rows in a few bytes.
     pub rows: usize,
+}
+
+impl Limits {
+    /// How deep an Arrow type may nest whose values become JSON.
+    fn type_depth(&self) -> usize {
+        self.json_depth.min(TYPE_DEPTH_MAX)
+    }
 }
 
 impl Default for Limits {
@@ -123,14 +133,15 @@ impl Role {
                     Ok(output) => (Some(output), properties::ACCEPTED),
                     Err(None) => (None, properties::ACCEPTED),
                     Err(Some(reason)) => {
-                        return Err(Error::invalid(format!("column {:?} cannot be JSON: {reason}", field.name())));
+                        let name = shown(field.name());
+                        return Err(Error::invalid(format!("column {name} cannot be JSON: {reason}")));
                     }
                 }
             }
         };
         output.ok_or_else(|| {
-            let (name, data_type) = (field.name(), type_shown(field.data_type()));
-            Error::invalid(format!("column {name:?} cannot be {data_type}; accepted are {accepted}"))
+            let (name, data_type) = (shown(field.name()), type_shown(field.data_type()));
+            Error::invalid(format!("column {name} cannot be {data_type}; accepted are {accepted}"))
         })
     }
 }
@@ -162,8 +173,7 @@ impl Coercer {
             fields.push(Field::new(column.name, stored, column.nullable));
             columns.push(Planned { column, role, source, output });
         }
-        let incoming = schema.fields().iter().map(|field| field.data_type().clone()).collect();
-        Ok(Self { columns, extras, incoming, schema: Arc::new(Schema::new(fields)), limits })
+        Ok(Self { columns, extras, incoming: types(schema), schema: Arc::new(Schema::new(fields)), limits })
     }
 
     /// The schema of the batches that [`coerce`](Self::coerce) makes: the kind's columns, in the table's order.
@@ -177,9 +187,7 @@ impl Coercer {
     /// [`crate::error::ErrorKind::InvalidArgument`] with the first bad rows and their number, or
     /// [`crate::error::ErrorKind::ResourceExhausted`] if the batch is past a limit.
     pub fn coerce(&self, batch: &RecordBatch, first_row: u64) -> Result<RecordBatch> {
-        if !batch.columns().iter().map(Array::data_type).eq(&self.incoming) {
-            return Err(Error::invalid("a batch has other columns than the schema of its stream"));
-        }
+        check_types(batch, &self.incoming)?;
         if batch.num_rows() > self.limits.rows {
             let (rows, limit) = (batch.num_rows(), self.limits.rows);
             return Err(Error::exhausted(format!("a batch of {rows} rows; at most {limit} are taken at once")));
@@ -214,6 +222,19 @@ impl Coercer {
             Role::Time => time::coerce(&array, name, bad).map_err(unexpected),
             Role::Properties => properties::coerce(&array, field, &self.limits, bad),
         }
+    }
+}
+
+fn types(schema: &Schema) -> Vec<DataType> {
+    schema.fields().iter().map(|field| field.data_type().clone()).collect()
+}
+
+/// A plan is for one schema; with another one its casts would panic.
+fn check_types(batch: &RecordBatch, incoming: &[DataType]) -> Result<()> {
+    if batch.columns().iter().map(Array::data_type).eq(incoming) {
+        Ok(())
+    } else {
+        Err(Error::invalid("a batch has other columns than the schema of its stream"))
     }
 }
 

@@ -6,16 +6,19 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, ListLikeArray};
+use arrow::array::{Array, ArrayData, ArrayRef, PrimitiveArray};
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef, UnionFields, UnionMode};
+use arrow::datatypes::{
+    DataType, Decimal32Type, Decimal64Type, Decimal128Type, Decimal256Type, DecimalType, Field, FieldRef, Fields,
+    Schema, SchemaRef, UnionFields, UnionMode,
+};
+use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use arrow::util::display::FormatOptions;
 
-use super::encode::JSON_EXTENSION;
-use super::json::Validator;
-use super::report::BadRows;
-use super::{Limits, type_shown, unexpected};
+use super::report::{BadRows, shown};
+use super::tagged::{check_json, holds_json};
+use super::{Limits, check_types, type_shown, types, unexpected};
 use crate::error::{Error, Result};
 
 /// The digits that DuckDB's DECIMAL holds.
@@ -27,6 +30,8 @@ const STRICT: CastOptions<'static> = CastOptions { safe: false, format_options: 
 /// The plan by which the batches of one stream become what DuckDB can import.
 #[derive(Debug)]
 pub struct Plain {
+    /// The types of the stream's columns.
+    incoming: Vec<DataType>,
     schema: SchemaRef,
     /// For each column, whether it has another type in the stream.
     casts: Vec<bool>,
@@ -52,14 +57,15 @@ impl Plain {
                 Ok(importable)
             });
             let importable = importable.map_err(|reason| {
-                let (name, data_type) = (field.name(), type_shown(field.data_type()));
-                Error::invalid(format!("column {name:?} cannot be {data_type}: {reason}"))
+                let (name, data_type) = (shown(field.name()), type_shown(field.data_type()));
+                Error::invalid(format!("column {name} cannot be {data_type}: {reason}"))
             })?;
             casts.push(importable.data_type() != field.data_type());
             fields.push(importable);
         }
+        let incoming = types(schema);
         let schema = Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()));
-        Ok(Self { schema, casts, json, limits })
+        Ok(Self { incoming, schema, casts, json, limits })
     }
 
     /// The schema of the batches that [`coerce`](Self::coerce) makes.
@@ -73,12 +79,16 @@ impl Plain {
     /// [`crate::error::ErrorKind::InvalidArgument`] for malformed JSON in a column that is tagged as JSON, and for a
     /// value that its new type cannot hold.
     pub fn coerce(&self, batch: &RecordBatch, first_row: u64) -> Result<RecordBatch> {
-        self.check_json(batch, first_row)?;
+        check_types(batch, &self.incoming)?;
+        let mut bad = BadRows::new(batch.num_rows());
+        for &index in &self.json {
+            if let (Some(field), Some(array)) = (self.schema.fields().get(index), batch.columns().get(index)) {
+                check_json(field, array, &self.limits, &mut bad);
+            }
+        }
+        bad.into_result(first_row)?;
         if !self.casts.contains(&true) {
             return Ok(batch.clone());
-        }
-        if batch.num_columns() != self.schema.fields().len() {
-            return Err(Error::invalid("a batch has other columns than the schema of its stream"));
         }
         let mut arrays = Vec::with_capacity(batch.num_columns());
         for ((array, field), cast) in batch.columns().iter().zip(self.schema.fields()).zip(&self.casts) {
@@ -86,31 +96,30 @@ impl Plain {
         }
         RecordBatch::try_new(Arc::clone(&self.schema), arrays).map_err(unexpected)
     }
-
-    fn check_json(&self, batch: &RecordBatch, first_row: u64) -> Result<()> {
-        if self.json.is_empty() {
-            return Ok(());
-        }
-        let mut check = Check {
-            bad: BadRows::new(batch.num_rows()),
-            column: "",
-            validator: Validator::new(self.limits.json_depth),
-        };
-        for &index in &self.json {
-            if let (Some(field), Some(array)) = (self.schema.fields().get(index), batch.columns().get(index)) {
-                check.column = field.name();
-                check.visit(field, array, (0..array.len()).map(Some).collect());
-            }
-        }
-        check.bad.into_result(first_row)
-    }
 }
 
 fn recast(array: &ArrayRef, field: &Field) -> Result<ArrayRef> {
-    cast_with_options(array, field.data_type(), &STRICT).map_err(|error| {
-        let (name, data_type) = (field.name(), type_shown(array.data_type()));
-        Error::invalid(format!("column {name:?}: a value of {data_type} cannot be stored: {error}"))
-    })
+    check_decimals(&array.to_data()).and_then(|()| cast_with_options(array, field.data_type(), &STRICT)).map_err(
+        |error| {
+            let (name, data_type) = (shown(field.name()), type_shown(array.data_type()));
+            Error::invalid(format!("column {name}: a value of {data_type} cannot be stored: {error}"))
+        },
+    )
+}
+
+/// Nothing has compared the values of decimals with their precision yet, and the cast trusts it, to the point of panic.
+fn check_decimals(data: &ArrayData) -> Result<(), ArrowError> {
+    fn check<T: DecimalType>(data: &ArrayData, digits: u8, scale: i8) -> Result<(), ArrowError> {
+        let values = PrimitiveArray::<T>::from(data.clone());
+        values.iter().flatten().try_for_each(|value| T::validate_decimal_precision(value, digits, scale))
+    }
+    match data.data_type() {
+        DataType::Decimal32(digits, scale) => check::<Decimal32Type>(data, *digits, *scale),
+        DataType::Decimal64(digits, scale) => check::<Decimal64Type>(data, *digits, *scale),
+        DataType::Decimal128(digits, scale) => check::<Decimal128Type>(data, *digits, *scale),
+        DataType::Decimal256(digits, scale) => check::<Decimal256Type>(data, *digits, *scale),
+        _ => data.child_data().iter().try_for_each(check_decimals),
+    }
 }
 
 fn importable_field(field: &FieldRef) -> Result<FieldRef, String> {
@@ -170,119 +179,148 @@ fn decimal(precision: u8, scale: i8) -> Result<Option<DataType>, String> {
 fn unchanged(fields: &UnionFields) -> Result<(), String> {
     for (_, field) in fields.iter() {
         if importable(field.data_type())? != *field.data_type() {
-            return Err(format!("its member {:?} cannot be {}", field.name(), type_shown(field.data_type())));
+            return Err(format!("its member {} cannot be {}", shown(field.name()), type_shown(field.data_type())));
         }
     }
     Ok(())
 }
 
-/// Whether `field`, or one inside it, is tagged as JSON; refuses tags where DuckDB would not look for them.
-fn holds_json(field: &Field) -> Result<bool, String> {
-    if field.extension_type_name() == Some(JSON_EXTENSION) {
-        return match field.data_type().is_string() {
-            true => Ok(true),
-            false => Err(format!("{JSON_EXTENSION} is for strings")),
-        };
-    }
-    let any = |fields: &Fields| -> Result<bool, String> {
-        fields.iter().try_fold(false, |found, field| Ok(found | holds_json(field)?))
+#[cfg(test)]
+mod tests {
+    use arrow::array::{
+        AsArray, Decimal128Array, Decimal256Array, DictionaryArray, FixedSizeListArray, Float32Array, Int8Array,
+        Int32Array, ListArray, MapArray, StringArray, StructArray,
     };
-    match field.data_type() {
-        DataType::Struct(fields) => any(fields),
-        DataType::List(inner)
-        | DataType::LargeList(inner)
-        | DataType::ListView(inner)
-        | DataType::LargeListView(inner)
-        | DataType::FixedSizeList(inner, _)
-        | DataType::Map(inner, _) => holds_json(inner),
-        DataType::RunEndEncoded(_, inner) if holds_json(inner)? => Err(format!("{JSON_EXTENSION} inside of runs")),
-        DataType::Union(fields, _) => {
-            match fields.iter().map(|(_, field)| holds_json(field)).collect::<Result<Vec<_>, _>>()? {
-                found if found.contains(&true) => Err(format!("{JSON_EXTENSION} inside of a union")),
-                _ => Ok(false),
-            }
-        }
-        DataType::Dictionary(_, values) => holds_json(&Field::new("", values.as_ref().clone(), true)),
-        _ => Ok(false),
+    use arrow::buffer::{NullBuffer, OffsetBuffer};
+    use arrow::compute::cast;
+    use arrow::datatypes::{Float16Type, i256};
+
+    use super::*;
+
+    fn one(field: Field, array: ArrayRef) -> RecordBatch {
+        RecordBatch::try_new(Arc::new(Schema::new(vec![field])), vec![array]).unwrap()
     }
-}
 
-/// Validates the JSON of one batch, column after column.
-struct Check<'a> {
-    bad: BadRows,
-    column: &'a str,
-    validator: Validator,
-}
+    fn coerce(batch: &RecordBatch) -> Result<RecordBatch> {
+        let plan = Plain::new(&batch.schema(), Limits::default())?;
+        let coerced = plan.coerce(batch, 11)?;
+        assert_eq!(coerced.schema(), *plan.schema());
+        Ok(coerced)
+    }
 
-impl Check<'_> {
-    /// Validates what is tagged in `array`. `owners` tells the row of the batch that each value belongs to: values
-    /// without one (under a null, or outside of every list) are nobody's, and may be anything.
-    fn visit(&mut self, field: &Field, array: &ArrayRef, owners: Vec<Option<usize>>) {
-        let owners: Vec<Option<usize>> = match array.logical_nulls() {
-            Some(nulls) => owners.into_iter().zip(&nulls).map(|(owner, valid)| owner.filter(|_| valid)).collect(),
-            None => owners,
+    /// The array becomes `expected`; its slices do too.
+    fn check(array: ArrayRef, expected: &ArrayRef) {
+        let field = Field::new("c", array.data_type().clone(), true);
+        let batch = one(field, array);
+        assert_eq!(coerce(&batch).unwrap().column(0), expected);
+        let rows = batch.num_rows() - 1;
+        assert_eq!(coerce(&batch.slice(1, rows)).unwrap().column(0), &expected.slice(1, rows));
+        assert_eq!(coerce(&batch.slice(0, 0)).unwrap().column(0), &expected.slice(0, 0));
+    }
+
+    fn check_refused(data_type: &DataType, reason: &str) {
+        let schema = Schema::new(vec![Field::new("c", data_type.clone(), true)]);
+        let error = Plain::new(&schema, Limits::default()).unwrap_err();
+        assert_eq!(error.message(), format!("column \"c\" cannot be {data_type}: {reason}"));
+    }
+
+    #[test]
+    fn what_duckdb_takes_is_not_touched() {
+        let array: ArrayRef = Arc::new(StringArray::from(vec!["{", "not JSON"]));
+        let batch = one(Field::new("c", DataType::Utf8, true), Arc::clone(&array));
+        assert!(Arc::ptr_eq(coerce(&batch).unwrap().column(0), &array));
+        assert_eq!(coerce(&batch).unwrap().schema(), batch.schema());
+    }
+
+    fn halves() -> (ArrayRef, ArrayRef) {
+        let floats: ArrayRef = Arc::new(Float32Array::from(vec![Some(0.5), None, Some(-2.0), Some(65_504.0)]));
+        let halves = cast(&floats, &DataType::Float16).unwrap();
+        assert!(halves.as_primitive_opt::<Float16Type>().is_some());
+        (halves, floats)
+    }
+
+    #[test]
+    fn halves_become_floats_at_any_depth() {
+        let (halves, floats) = halves();
+        check(Arc::clone(&halves), &floats);
+        let structs = |inner: &ArrayRef| -> ArrayRef {
+            let fields = Fields::from(vec![
+                Field::new("n", DataType::Int32, true),
+                Field::new("f", inner.data_type().clone(), true),
+            ]);
+            let numbers = Arc::new(Int32Array::from(vec![1, 2, 3, 4]));
+            let nulls = NullBuffer::from(vec![true, true, false, true]);
+            Arc::new(StructArray::new(fields, vec![numbers, Arc::clone(inner)], Some(nulls)))
         };
-        match field.data_type() {
-            DataType::Struct(fields) => {
-                for (field, column) in fields.iter().zip(array.as_struct().columns()) {
-                    self.visit(field, column, owners.clone());
-                }
-            }
-            DataType::List(item) => self.visit_list(item, array.as_list::<i32>(), &owners),
-            DataType::LargeList(item) => self.visit_list(item, array.as_list::<i64>(), &owners),
-            DataType::ListView(item) => self.visit_list(item, array.as_list_view::<i32>(), &owners),
-            DataType::LargeListView(item) => self.visit_list(item, array.as_list_view::<i64>(), &owners),
-            DataType::FixedSizeList(item, _) => self.visit_list(item, array.as_fixed_size_list(), &owners),
-            DataType::Map(entries, _) => {
-                let map = array.as_map();
-                let all: ArrayRef = Arc::new(map.entries().clone());
-                let ranges = map.offsets().windows(2).map(|pair| {
-                    let index = |at: usize| pair.get(at).and_then(|&at| usize::try_from(at).ok()).unwrap_or_default();
-                    index(0)..index(1)
-                });
-                let inner = spread(all.len(), ranges, &owners);
-                self.visit(entries, &all, inner);
-            }
-            _ => self.check_texts(field, array, &owners),
-        }
-    }
-
-    fn visit_list(&mut self, item: &Field, list: &impl ListLikeArray, owners: &[Option<usize>]) {
-        let ranges = (0..list.len()).map(|row| list.element_range(row));
-        let inner = spread(list.values().len(), ranges, owners);
-        self.visit(item, list.values(), inner);
-    }
-
-    fn check_texts(&mut self, field: &Field, array: &ArrayRef, owners: &[Option<usize>]) {
-        if field.extension_type_name() != Some(JSON_EXTENSION) {
-            return;
-        }
-        let text = |row| match array.data_type() {
-            DataType::Utf8 => array.as_string::<i32>().value(row),
-            DataType::LargeUtf8 => array.as_string::<i64>().value(row),
-            _ => array.as_string_view().value(row),
+        check(structs(&halves), &structs(&floats));
+        let lists = |inner: &ArrayRef| -> ArrayRef {
+            let item = Arc::new(Field::new("item", inner.data_type().clone(), true));
+            Arc::new(ListArray::new(item, OffsetBuffer::from_lengths([1, 0, 3]), Arc::clone(inner), None))
         };
-        for (row, owner) in owners.iter().enumerate() {
-            if let Some(owner) = *owner
-                && let Err(malformed) = self.validator.check(text(row))
-            {
-                self.bad.add(owner, self.column, || malformed.to_string());
-            }
+        check(lists(&structs(&halves)), &lists(&structs(&floats)));
+        let pairs = |inner: &ArrayRef| -> ArrayRef {
+            let item = Arc::new(Field::new("item", inner.data_type().clone(), true));
+            Arc::new(FixedSizeListArray::new(item, 2, Arc::clone(inner), None))
+        };
+        check(pairs(&halves), &pairs(&floats));
+        let maps = |inner: &ArrayRef| -> ArrayRef {
+            let keys = Arc::new(StringArray::from(vec!["a", "b", "c", "d"]));
+            let fields = Fields::from(vec![
+                Field::new("keys", DataType::Utf8, false),
+                Field::new("values", inner.data_type().clone(), true),
+            ]);
+            let entries = StructArray::new(fields, vec![keys, Arc::clone(inner)], None);
+            let field = Arc::new(Field::new("entries", entries.data_type().clone(), false));
+            Arc::new(MapArray::new(field, OffsetBuffer::from_lengths([3, 1]), entries, None, false))
+        };
+        check(maps(&halves), &maps(&floats));
+        let dictionary = |inner: &ArrayRef| -> ArrayRef {
+            Arc::new(DictionaryArray::new(Int8Array::from(vec![Some(3), None, Some(0)]), Arc::clone(inner)))
+        };
+        check(dictionary(&halves), &dictionary(&floats));
+        for views in [DataType::ListView, DataType::LargeListView, DataType::LargeList] {
+            let view = |lists: ArrayRef| {
+                let DataType::List(item) = lists.data_type().clone() else { panic!("a list") };
+                cast(&lists, &views(item)).unwrap()
+            };
+            check(view(lists(&halves)), &view(lists(&floats)));
         }
     }
-}
 
-/// The owners of the `len` items of lists, of which each has a range of them.
-fn spread(
-    len: usize,
-    ranges: impl Iterator<Item = std::ops::Range<usize>>,
-    owners: &[Option<usize>],
-) -> Vec<Option<usize>> {
-    let mut inner = vec![None; len];
-    for (range, owner) in ranges.zip(owners) {
-        if let (Some(items), Some(_)) = (inner.get_mut(range), owner) {
-            items.fill(*owner);
-        }
+    #[test]
+    fn decimals_become_what_duckdb_can_name() {
+        let wide = Decimal256Array::from(vec![Some(i256::from_i128(-12_345)), None, Some(i256::from_i128(7))]);
+        let narrow = Decimal128Array::from(vec![Some(-12_345), None, Some(7)]);
+        check(
+            Arc::new(wide.with_precision_and_scale(38, 10).unwrap()),
+            &(Arc::new(narrow.clone().with_precision_and_scale(38, 10).unwrap()) as ArrayRef),
+        );
+        let thousands = narrow.with_precision_and_scale(10, -3).unwrap();
+        let ones = Decimal128Array::from(vec![Some(-12_345_000), None, Some(7000)]);
+        check(Arc::new(thousands), &(Arc::new(ones.with_precision_and_scale(13, 0).unwrap()) as ArrayRef));
+        let digits = "DuckDB's decimals have 38 digits at most";
+        check_refused(&DataType::Decimal256(39, 2), digits);
+        check_refused(&DataType::Decimal128(38, -1), digits);
+        assert_eq!(importable(&DataType::Decimal32(3, 5)), Ok(DataType::Decimal128(5, 5)));
+        assert_eq!(importable(&DataType::Decimal64(10, 2)), Ok(DataType::Decimal64(10, 2)));
     }
-    inner
+
+    #[test]
+    fn a_value_outside_of_its_decimal_is_refused() {
+        let array = Decimal256Array::from(vec![i256::MAX]).with_precision_and_scale(38, 0).unwrap();
+        let batch = one(Field::new("c", array.data_type().clone(), true), Arc::new(array));
+        let error = coerce(&batch).unwrap_err();
+        assert!(error.message().starts_with("column \"c\": a value of Decimal256(38, 0) cannot be stored"), "{error}");
+    }
+
+    #[test]
+    fn unions_fit_or_are_refused() {
+        let union = |data_type, mode| {
+            DataType::Union(UnionFields::try_new([0], [Field::new("m", data_type, true)]).unwrap(), mode)
+        };
+        let sparse = union(DataType::Int8, UnionMode::Sparse);
+        assert_eq!(importable(&sparse), Ok(sparse));
+        check_refused(&union(DataType::Int8, UnionMode::Dense), "DuckDB takes sparse unions only");
+        check_refused(&union(DataType::Float16, UnionMode::Sparse), "its member \"m\" cannot be Float16");
+    }
 }

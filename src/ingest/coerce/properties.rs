@@ -20,7 +20,7 @@ pub(super) fn output_type(field: &Field, limits: &Limits) -> Result<DataType, Op
     match field.data_type() {
         text if text.is_string() => Ok(text.clone()),
         DataType::Null => Ok(DataType::Utf8),
-        nested if nested.is_nested() => check_type(field, limits.json_depth).map(|()| DataType::Utf8).map_err(Some),
+        nested if nested.is_nested() => check_type(field, limits.type_depth()).map(|()| DataType::Utf8).map_err(Some),
         _ => Err(None),
     }
 }
@@ -37,7 +37,7 @@ pub(super) fn coerce(array: &ArrayRef, field: &Field, limits: &Limits, bad: &mut
     Ok(Arc::clone(array))
 }
 
-fn validate<'a>(texts: impl ArrayAccessor<Item = &'a str>, limits: &Limits, bad: &mut BadRows) {
+fn validate<'a>(texts: impl ArrayAccessor<Item = &'a str> + Copy, limits: &Limits, bad: &mut BadRows) {
     let mut validator = Validator::new(limits.json_depth);
     for row in 0..texts.len() {
         if texts.is_valid(row)

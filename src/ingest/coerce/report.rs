@@ -39,7 +39,7 @@ impl BadRows {
         if full && self.listed.last_key_value().is_some_and(|(&last, _)| last < row) {
             return;
         }
-        self.listed.entry(row).or_default().push(format!("{column}: {}", reason()));
+        self.listed.entry(row).or_default().push(format!("{}: {}", cut(column), reason()));
         if self.listed.len() > LISTED_MAX {
             self.listed.pop_last();
         }
@@ -70,12 +70,20 @@ impl BadRows {
     }
 }
 
-/// `text` as a report shows it: quoted, escaped and cut.
+/// `text` as messages show it: quoted, escaped and cut.
 pub(super) fn shown(text: &str) -> String {
-    match text.char_indices().nth(SHOWN_MAX) {
-        Some((cut, _)) => format!("{:?}…", text.get(..cut).unwrap_or_default()),
-        None => format!("{text:?}"),
-    }
+    let start = start(text);
+    if start.len() < text.len() { format!("{start:?}…") } else { format!("{start:?}") }
+}
+
+/// `text` as it is, but cut.
+pub(super) fn cut(text: &str) -> String {
+    let start = start(text);
+    if start.len() < text.len() { format!("{start}…") } else { start.to_owned() }
+}
+
+fn start(text: &str) -> &str {
+    text.char_indices().nth(SHOWN_MAX).and_then(|(end, _)| text.get(..end)).unwrap_or(text)
 }
 
 #[cfg(test)]
@@ -120,7 +128,7 @@ mod tests {
         assert_eq!(reasons, 15);
         let message = message(bad);
         assert!(message.starts_with("55 bad rows, nothing is stored: row 101: c: 0; row 102: c: 1; "), "{message}");
-        assert!(message.ends_with("row 151: c: 50; row 152: c: 51; row 153: c: 52; row 154: c: 53; row 155: c: 54; and 45 more in this batch"), "{message}");
+        assert!(message.ends_with("row 154: c: 53; row 155: c: 54; and 45 more in this batch"), "{message}");
     }
 
     #[test]
@@ -134,6 +142,7 @@ mod tests {
     fn values_are_cut_and_escaped() {
         assert_eq!(shown("a\n\"b\u{0}"), r#""a\n\"b\0""#);
         assert_eq!(shown(&"é".repeat(40)), format!("{:?}", "é".repeat(40)));
+        assert_eq!(cut(&"é".repeat(41)), format!("{}…", "é".repeat(40)));
         assert_eq!(shown(&"é".repeat(41)), format!("{:?}…", "é".repeat(40)));
     }
 }

@@ -114,7 +114,7 @@ impl Times<'_> {
         self.finish(times, array.nulls(), |row| format!("{}{unit} is out of the range of times", array.value(row)))
     }
 
-    fn texts<'a>(&mut self, array: impl ArrayAccessor<Item = &'a str>) -> ArrayRef {
+    fn texts<'a>(&mut self, array: impl ArrayAccessor<Item = &'a str> + Copy) -> ArrayRef {
         let time = |row| if array.is_null(row) { NONE } else { iso::micros(array.value(row)).unwrap_or(NONE) };
         let times: Vec<i64> = (0..array.len()).map(time).collect();
         self.finish(times, array.nulls(), |row| format!("cannot read {} as a time", shown(array.value(row))))
@@ -169,10 +169,10 @@ mod tests {
 
     use super::*;
 
-    fn run(array: ArrayRef) -> Result<Vec<Option<i64>>, String> {
+    fn run(array: &ArrayRef) -> Result<Vec<Option<i64>>, String> {
         assert!(accepts(array.data_type()));
         let mut bad = BadRows::new(array.len());
-        let times = coerce(&array, "t", &mut bad).unwrap();
+        let times = coerce(array, "t", &mut bad).unwrap();
         assert_eq!(times.data_type(), &OUTPUT);
         bad.into_result(1).map_err(|error| error.message().to_owned())?;
         Ok(times.as_primitive::<TimestampMicrosecondType>().iter().collect())
@@ -181,13 +181,13 @@ mod tests {
     /// The array, and slices of it, become `expected`.
     fn check(array: impl Array + 'static, expected: &[Option<i64>]) {
         let array: ArrayRef = Arc::new(array);
-        assert_eq!(run(Arc::clone(&array)).as_deref(), Ok(expected));
-        assert_eq!(run(array.slice(1, array.len() - 1)).as_deref(), Ok(&expected[1..]));
-        assert_eq!(run(array.slice(0, 0)).as_deref(), Ok(&[][..]));
+        assert_eq!(run(&array).as_deref(), Ok(expected));
+        assert_eq!(run(&array.slice(1, array.len() - 1)).as_deref(), Ok(&expected[1..]));
+        assert_eq!(run(&array.slice(0, 0)).as_deref(), Ok(&[][..]));
     }
 
     fn check_bad(array: impl Array + 'static, faults: &str) {
-        assert_eq!(run(Arc::new(array)), Err(faults.to_owned()));
+        assert_eq!(run(&(Arc::new(array) as ArrayRef)), Err(faults.to_owned()));
     }
 
     const NOON: i64 = 1_709_294_400; // 2024-03-01T12:00:00Z
@@ -286,7 +286,8 @@ mod tests {
     fn bad_times_are_named() {
         check_bad(
             StringArray::from(vec![Some("yesterday"), None, Some("2024-01-01"), Some("")]),
-            r#"2 bad rows, nothing is stored: row 1: t: cannot read "yesterday" as a time; row 4: t: cannot read "" as a time"#,
+            "2 bad rows, nothing is stored: row 1: t: cannot read \"yesterday\" as a time; \
+             row 4: t: cannot read \"\" as a time",
         );
         let out = "is out of the range of times";
         for (value, shown) in
@@ -312,7 +313,8 @@ mod tests {
         check_bad(
             Float64Array::from(vec![f64::NAN, f64::INFINITY, -1e19, 0.0]),
             &format!(
-                "3 bad rows, nothing is stored: row 1: t: NaN {out}; row 2: t: inf {out}; row 3: t: -10000000000000000000 {out}"
+                "3 bad rows, nothing is stored: row 1: t: NaN {out}; row 2: t: inf {out}; \
+                 row 3: t: -10000000000000000000 {out}"
             ),
         );
     }
