@@ -3,6 +3,7 @@
 pub mod config;
 pub mod engine;
 pub mod error;
+pub mod flight;
 pub mod ingest;
 pub mod proto;
 pub mod server;

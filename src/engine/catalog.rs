@@ -8,7 +8,7 @@ use arrow::datatypes::{Int64Type, SchemaRef};
 use duckdb_neo::Parameters;
 
 use super::work::{Work, quote};
-use super::{CATALOG, Engine, Rows, SCHEMA, metadata, statement};
+use super::{CATALOG, Engine, Rows, SCHEMA, Started, metadata, statement};
 use crate::error::{Error, Result};
 use crate::tables::{Kind, METADATA_TABLE};
 
@@ -100,7 +100,10 @@ impl Engine {
     /// Streams a table or view.
     pub async fn scan(&self, table: String, deadline: Option<Instant>) -> Result<Rows> {
         let name = self.run(deadline, move |work| Ok(work.find_relation(&table)?.name)).await?;
-        self.query(format!("FROM {CATALOG}.{SCHEMA}.{}", quote(&name)), deadline).await
+        match self.query(format!("FROM {CATALOG}.{SCHEMA}.{}", quote(&name)), deadline).await? {
+            Started::Rows(rows) => Ok(rows),
+            Started::Change => Err(Error::internal("a scan was taken for a change")),
+        }
     }
 
     /// Drops a table and its metadata, in one transaction; false when `if_exists` and it is not there.

@@ -30,7 +30,7 @@ use duckdb_neo::instance::Instance;
 pub use catalog::{ColumnDescription, TableDescription, TableListing};
 pub use ingest::{Chunk, Opened, Outcome, Provenance, ROW_COLUMN, Target, Writer};
 pub use metadata::Metadata;
-pub use query::{Executed, Rows};
+pub use query::{Executed, Rows, Started};
 pub use statement::{Execution, Insert, Plan};
 
 use crate::config::{Engine as EngineConfig, Query as QueryConfig};

@@ -5,14 +5,14 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use duckdb_neo::Parameters;
 use futures::Stream;
 use tokio::sync::{mpsc, oneshot};
 
 use super::slots::Slot;
 use super::work::{CancelOnDrop, Work};
-use super::{Engine, ffi, statement};
+use super::{Engine, ffi};
 use crate::error::{Error, Result};
 
 /// The rows of a query: a stream of batches that ends with the last row or with an error. Dropping it interrupts the query.
@@ -21,6 +21,15 @@ pub struct Rows {
     schema: SchemaRef,
     batches: mpsc::Receiver<Result<RecordBatch>>,
     _cancel: CancelOnDrop,
+}
+
+/// What starting a query came to.
+#[derive(Debug)]
+pub enum Started {
+    /// It runs.
+    Rows(Rows),
+    /// The statement changes something, and has not been started: execute it.
+    Change,
 }
 
 /// What a statement that is not a plain query left: rows changed, or rows to read.
@@ -32,6 +41,12 @@ pub struct Executed {
     pub schema: SchemaRef,
     /// Its rows.
     pub batches: Vec<RecordBatch>,
+}
+
+impl Default for Executed {
+    fn default() -> Self {
+        Self { changed: None, schema: SchemaRef::new(Schema::empty()), batches: Vec::new() }
+    }
 }
 
 impl Rows {
@@ -51,7 +66,7 @@ impl Stream for Rows {
 
 impl Engine {
     /// Starts a query; answers once its columns are known, so that an error in the statement is a clean answer.
-    pub async fn query(&self, sql: String, deadline: Option<Instant>) -> Result<Rows> {
+    pub async fn query(&self, sql: String, deadline: Option<Instant>) -> Result<Started> {
         let (schema_tx, schema_rx) = oneshot::channel();
         let (batches_tx, batches) = mpsc::channel(self.0.query.batches_in_flight);
         let cancel = self.spawn(deadline, move |work| {
@@ -62,17 +77,27 @@ impl Engine {
             }
         })?;
         let schema = schema_rx.await.map_err(|_| Error::internal("the engine ended without an answer"))??;
-        Ok(Rows { schema, batches, _cancel: cancel })
+        Ok(match schema {
+            Some(schema) => Started::Rows(Rows { schema, batches, _cancel: cancel }),
+            None => Started::Change,
+        })
     }
 }
 
 /// Where a query's columns and rows go.
 struct Output {
-    schema: Option<oneshot::Sender<Result<SchemaRef>>>,
+    /// Takes the columns, or none when the statement is not a query.
+    schema: Option<oneshot::Sender<Result<Option<SchemaRef>>>>,
     batches: mpsc::Sender<Result<RecordBatch>>,
 }
 
 impl Output {
+    /// Answers the caller; false when the caller is gone.
+    fn begin(&mut self, schema: Option<SchemaRef>) -> Result<bool> {
+        let sender = self.schema.take().ok_or_else(|| Error::internal("a query began twice"))?;
+        Ok(sender.send(Ok(schema)).is_ok())
+    }
+
     /// Tells the client: in place of the columns, or after the rows so far.
     fn fail(mut self, error: Error) {
         // A failed send means that the client is gone.
@@ -91,12 +116,12 @@ fn stream(work: &Work, sql: &str, mut output: Output) {
 
 fn produce(work: &Work, sql: &str, output: &mut Output) -> Result<()> {
     let mut slot = Some(work.slot()?);
-    let statement = statement::single(&work.connection, sql)?;
+    let Some(statement) = work.read_query(sql)? else {
+        return output.begin(None).map(drop);
+    };
     let mut result = statement.arrow_query(&work.connection, Parameters::None, Some(work.engine.query.batch_rows))?;
     let schema = ffi::schema_from(result.schema()?)?;
-    if let Some(tx) = output.schema.take()
-        && tx.send(Ok(SchemaRef::clone(&schema))).is_err()
-    {
+    if !output.begin(Some(SchemaRef::clone(&schema)))? {
         return Ok(());
     }
     loop {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteOptions};
+use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions};
 use arrow_flight::{FlightData, IpcMessage, SchemaAsIpc};
 use bytes::Bytes;
 use bytesize::ByteSize;
@@ -107,7 +107,7 @@ fn first_cut(batch: RecordBatch, bytes_max: usize) -> Vec<RecordBatch> {
 fn encode_one(batch: &RecordBatch) -> Result<FlightData> {
     let options = IpcWriteOptions::default();
     let mut dictionaries = DictionaryTracker::new(false);
-    let (_, encoded) = IpcDataGenerator::default().encoded_batch(batch, &mut dictionaries, &options)?;
+    let (_, encoded) = IpcDataGenerator::default().encode(batch, &mut dictionaries, &options, &mut IpcWriteContext::default())?;
     Ok(encoded.into())
 }
 

@@ -2,9 +2,11 @@
 //! ones, and the chunks that the engine takes. Flight and the SQL INSERT both come through here.
 
 pub mod coerce;
+mod insert;
 mod keys;
 mod pipeline;
 mod request;
 
+pub use insert::insert;
 pub use pipeline::{Budget, Ingest, Progress};
 pub use request::{Mode, OnDuplicate, Request};

@@ -26,7 +26,10 @@ pub enum Plan {
     /// It only reads: its columns are known and it may be run when its rows are asked for.
     Rows(SchemaRef),
     /// It changes something, or its columns are known only when it has run: run it once.
-    Change,
+    Change {
+        /// Whether it will have rows to read.
+        returns_rows: bool,
+    },
     /// An INSERT into a managed table: an ingest of the rows of a query.
     Insert(Insert),
 }
@@ -91,9 +94,23 @@ impl Work {
         if let Some(insert) = self.check_targets(sql, statement_type, &targets)? {
             return Ok(Plan::Insert(insert));
         }
-        // A change inside a CTE makes even a SELECT a change.
-        let only_reads = only_reads(statement_type) && (targets.is_empty() || statement_type == StatementType::Explain);
-        if only_reads { self.schema_of(&statement).map(Plan::Rows) } else { Ok(Plan::Change) }
+        if only_reads(statement_type, &targets) {
+            return self.schema_of(&statement).map(Plan::Rows);
+        }
+        let returns_rows = if changes_rows(statement_type) {
+            scan::has_word(&self.connection, sql, "returning")?
+        } else {
+            !has_no_rows(statement_type)
+        };
+        Ok(Plan::Change { returns_rows })
+    }
+
+    /// The statement of `sql` if it only reads; none if it has to be executed.
+    pub(in crate::engine) fn read_query(&self, sql: &str) -> Result<Option<Statement<'static>>> {
+        let (statement, targets) = self.read(sql)?;
+        let statement_type = statement.get_type()?;
+        self.check_targets(sql, statement_type, &targets)?;
+        Ok(only_reads(statement_type, &targets).then_some(statement))
     }
 
     fn read(&self, sql: &str) -> Result<(Statement<'static>, Vec<Target>)> {
@@ -213,24 +230,37 @@ impl Work {
     fn run_change(&self, statement: &Statement<'static>) -> Result<Executed> {
         let (schema, batches) = self.collect_statement(statement, Parameters::None)?;
         let statement_type = statement.get_type()?;
-        let changes_rows = matches!(
-            statement_type,
-            StatementType::Insert | StatementType::Update | StatementType::Delete | StatementType::MergeInto
-                | StatementType::Copy
-        );
-        if changes_rows && let Some(changed) = changed_rows(&schema, &batches) {
-            return Ok(Executed { changed: Some(changed), schema: empty_schema(), batches: Vec::new() });
+        if changes_rows(statement_type)
+            && let Some(changed) = changed_rows(&schema, &batches) {
+            return Ok(Executed { changed: Some(changed), ..Executed::default() });
         }
         if has_no_rows(statement_type) {
-            return Ok(Executed { changed: None, schema: empty_schema(), batches: Vec::new() });
+            return Ok(Executed::default());
         }
         Ok(Executed { changed: None, schema, batches })
     }
 }
 
-/// Statements that read and can be run when their rows are asked for. A Multi (PIVOT) has columns only when it runs.
-fn only_reads(statement_type: StatementType) -> bool {
-    matches!(statement_type, StatementType::Select | StatementType::Explain | StatementType::Relation)
+/// Statements that read and can be run when their rows are asked for. A Multi (PIVOT) has columns only when it runs; a change
+/// inside a CTE makes even a SELECT a change.
+fn only_reads(statement_type: StatementType, targets: &[Target]) -> bool {
+    match statement_type {
+        StatementType::Select | StatementType::Relation => targets.is_empty(),
+        StatementType::Explain => true,
+        _ => false,
+    }
+}
+
+/// Statements whose answer is a number of rows, unless they say RETURNING.
+fn changes_rows(statement_type: StatementType) -> bool {
+    matches!(
+        statement_type,
+        StatementType::Insert
+            | StatementType::Update
+            | StatementType::Delete
+            | StatementType::MergeInto
+            | StatementType::Copy
+    )
 }
 
 /// Statements after which a managed table may be gone, or hold fewer rows. Others (CHECKPOINT, ATTACH, SET) must or should
@@ -266,10 +296,6 @@ fn changed_rows(schema: &Schema, batches: &[arrow::array::RecordBatch]) -> Optio
     let is_count = schema.fields().len() == 1 && schema.field(0).name() == "Count";
     let column = batches.first().filter(|_| is_count)?.column(0).as_primitive_opt::<Int64Type>()?;
     u64::try_from(column.values().first().copied()?).ok()
-}
-
-fn empty_schema() -> SchemaRef {
-    SchemaRef::new(Schema::empty())
 }
 
 impl Target {

@@ -120,6 +120,11 @@ pub(super) fn targets(connection: &Connection, sql: &str) -> Result<Vec<Target>>
     Ok(targets)
 }
 
+/// Whether the keyword `word` occurs in `sql`.
+pub(super) fn has_word(connection: &Connection, sql: &str, word: &str) -> Result<bool> {
+    Ok(tokens(connection, sql)?.iter().any(|token| token.is(word)))
+}
+
 /// The action whose keywords begin at `index`, and where its table's name begins.
 fn action_at(tokens: &[Token], index: usize) -> Option<(Action, usize)> {
     const OPTIONAL: &[&[&str]] = &[&["if", "exists"], &["if", "not", "exists"], &["only"]];
