@@ -159,8 +159,7 @@ impl Calendar {
             count -= step;
         }
         for _ in 0..64 {
-            let next = reached(count + step);
-            if !next.1 || next.0 == reached(count).0 {
+            if !reached(count + step).1 {
                 break;
             }
             count += step;

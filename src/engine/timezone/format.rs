@@ -88,6 +88,9 @@ enum Piece {
 impl Format {
     /// Parses the format of `strftime`.
     pub(super) fn parse(format: &str) -> Result<Self> {
+        if format.is_empty() {
+            return Err(failure::invalid("a format must not be empty"));
+        }
         let mut pieces = Vec::new();
         let mut literal = String::new();
         let mut rest = format.chars();
@@ -250,7 +253,7 @@ mod tests {
 
     #[test]
     fn bad_formats_are_refused() {
-        for format in ["%", "%-", "%-Y", "%q", "%é"] {
+        for format in ["", "%", "%-", "%-Y", "%q", "%é"] {
             assert!(Format::parse(format).is_err(), "{format}");
         }
     }

@@ -6,12 +6,13 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
+use jiff::Timestamp;
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 
 use super::failure;
 use super::zone::Zone;
 
-/// The names that ICU has beside the IANA database, and what they stand for.
+/// The names that ICU has beside the IANA database, and what they stand for: another name, or a rule in POSIX's notation.
 const ICU_ALIASES: [(&str, &str); 41] = [
     ("ACT", "Australia/Darwin"),
     ("AET", "Australia/Sydney"),
@@ -39,19 +40,19 @@ const ICU_ALIASES: [(&str, &str); 41] = [
     ("PRT", "America/Puerto_Rico"),
     ("PST", "America/Los_Angeles"),
     ("SST", "Pacific/Guadalcanal"),
-    ("SystemV/AST4", "America/Puerto_Rico"),
-    ("SystemV/AST4ADT", "America/Halifax"),
-    ("SystemV/CST6", "America/Regina"),
-    ("SystemV/CST6CDT", "America/Chicago"),
-    ("SystemV/EST5", "America/Indianapolis"),
-    ("SystemV/EST5EDT", "America/New_York"),
-    ("SystemV/HST10", "Pacific/Honolulu"),
-    ("SystemV/MST7", "America/Phoenix"),
-    ("SystemV/MST7MDT", "America/Denver"),
-    ("SystemV/PST8", "Pacific/Pitcairn"),
-    ("SystemV/PST8PDT", "America/Los_Angeles"),
-    ("SystemV/YST9", "Pacific/Gambier"),
-    ("SystemV/YST9YDT", "America/Anchorage"),
+    ("SystemV/AST4", "Etc/GMT+4"),
+    ("SystemV/AST4ADT", "AST4ADT,M4.5.0,M10.5.0"),
+    ("SystemV/CST6", "Etc/GMT+6"),
+    ("SystemV/CST6CDT", "CST6CDT,M4.5.0,M10.5.0"),
+    ("SystemV/EST5", "Etc/GMT+5"),
+    ("SystemV/EST5EDT", "EST5EDT,M4.5.0,M10.5.0"),
+    ("SystemV/HST10", "Etc/GMT+10"),
+    ("SystemV/MST7", "Etc/GMT+7"),
+    ("SystemV/MST7MDT", "MST7MDT,M4.5.0,M10.5.0"),
+    ("SystemV/PST8", "Etc/GMT+8"),
+    ("SystemV/PST8PDT", "PST8PDT,M4.5.0,M10.5.0"),
+    ("SystemV/YST9", "Etc/GMT+9"),
+    ("SystemV/YST9YDT", "YST9YDT,M4.5.0,M10.5.0"),
     ("US/Pacific-New", "America/Los_Angeles"),
     ("VST", "Asia/Ho_Chi_Minh"),
 ];
@@ -63,7 +64,7 @@ const CANDIDATES_MAX: usize = 5;
 
 struct Names {
     database: TimeZoneDatabase,
-    /// Every known name, with the name in the IANA database.
+    /// Every known name, with what it stands for.
     known: BTreeMap<String, String>,
     /// The same by lower case.
     folded: BTreeMap<String, String>,
@@ -88,7 +89,11 @@ pub(super) fn all() -> impl Iterator<Item = &'static str> {
 /// jiff's view of the zone called `name`, exactly as listed.
 pub(super) fn database_zone(name: &str) -> Option<TimeZone> {
     let target = NAMES.known.get(name)?;
-    NAMES.database.get(target).ok()
+    if is_rule(target) { TimeZone::posix(target).ok() } else { NAMES.database.get(target).ok() }
+}
+
+fn is_rule(target: &str) -> bool {
+    target.contains(',')
 }
 
 /// The zone that `text` means, under its canonical name.
@@ -116,7 +121,9 @@ fn exact(name: &str) -> Option<Arc<Zone>> {
     if let Some(zone) = zones.get(name) {
         return Some(Arc::clone(zone));
     }
-    let zone = Arc::new(Zone::new(name, &NAMES.database.get(target).ok()?));
+    // A rule alone has no beginning, so it gets that of ICU's table.
+    let first = if is_rule(target) { Timestamp::from_second(i64::from(i32::MIN)).ok()? } else { Timestamp::MIN };
+    let zone = Arc::new(Zone::new(name, &database_zone(name)?, first));
     zones.insert(name.to_owned(), Arc::clone(&zone));
     Some(zone)
 }

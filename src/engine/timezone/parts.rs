@@ -64,7 +64,7 @@ fn date_part(registry: &Registry<'_>, name: &str) -> Result<()> {
     let signature = SignatureBuilder::new()
         .param(FunctionParameter::new::<String>("part"))
         .param(FunctionParameter::new::<TimestampTzValue>("ts"))
-        .return_type(Any::logical_type(connection)?);
+        .return_type(f64::logical_type(connection)?);
     ScalarFunctionBuilder::new(name, signature, DatePart).with_bind().with_resolve_types().register(connection)?;
     let signature = SignatureBuilder::new()
         .param(FunctionParameter::new::<List<String>>("part_list"))

@@ -2,6 +2,7 @@
 
 use duckdb_neo::{Error, Result};
 
+use super::calendar::is_finite;
 use super::civil::{Date, MICROS_PER_DAY, MICROS_PER_HOUR, MICROS_PER_MINUTE, MICROS_PER_SECOND, month_length};
 use super::failure;
 use super::format::pad;
@@ -138,6 +139,12 @@ impl<'a> Cursor<'a> {
         Some(i64::from(digit - b'0'))
     }
 
+    /// A number of exactly two digits.
+    fn pair(&mut self) -> Option<i64> {
+        let first = self.digit()?;
+        self.digit().map(|second| first * 10 + second)
+    }
+
     /// A number of one or two digits.
     fn two_digits(&mut self) -> Option<i64> {
         let first = self.digit()?;
@@ -164,15 +171,20 @@ fn read_stamp<'a>(cursor: &mut Cursor<'a>) -> std::result::Result<Stamp<'a>, Pro
     if !cursor.eat(b' ') {
         cursor.eat(b'T');
     }
-    let (time, nanos) = read_time(cursor).ok_or(Problem::Format)?;
     // The time ends where a zone can begin.
-    if cursor.peek().is_some_and(|byte| !matches!(byte, b'Z' | b'+' | b'-') && !is_space(byte)) {
-        return Err(Problem::Format);
+    let mut time = Cursor { text: cursor.text, position: cursor.position };
+    time.skip_spaces();
+    while time.peek().is_some_and(|byte| !matches!(byte, b'Z' | b'+' | b'-') && !is_space(byte)) {
+        time.position += 1;
     }
-    if time > MICROS_PER_DAY {
+    let end = time.position;
+    time = Cursor { text: cursor.text.get(..end).unwrap_or_default(), position: cursor.position };
+    let (micros, nanos) = read_time(&mut time).filter(|_| time.is_done()).ok_or(Problem::Format)?;
+    if micros > MICROS_PER_DAY {
         return Err(Problem::Range);
     }
-    stamp.micros = midnight.checked_add(time).ok_or(Problem::Range)?;
+    cursor.position = end;
+    stamp.micros = midnight.checked_add(micros).filter(|micros| is_finite(*micros)).ok_or(Problem::Range)?;
     stamp.nanos = nanos;
     read_place(cursor, &mut stamp)?;
     cursor.skip_spaces();
@@ -238,12 +250,11 @@ fn read_time(cursor: &mut Cursor<'_>) -> Option<(i64, i64)> {
         return None;
     }
     // A time may end after either colon.
-    let ends = |cursor: &Cursor<'_>| cursor.peek().is_none_or(|byte| matches!(byte, b'Z' | b'+' | b'-') || is_space(byte));
     let field = |cursor: &mut Cursor<'_>| {
-        if ends(cursor) { Some(0) } else { cursor.two_digits().filter(|value| *value < 60) }
+        if cursor.is_done() { Some(0) } else { cursor.two_digits().filter(|value| *value < 60) }
     };
     let minute = field(cursor)?;
-    let second = if ends(cursor) {
+    let second = if cursor.is_done() {
         0
     } else if cursor.eat(b':') {
         field(cursor)?
@@ -267,8 +278,7 @@ fn read_place<'a>(cursor: &mut Cursor<'a>, stamp: &mut Stamp<'a>) -> std::result
     if cursor.is_done() {
         return Ok(());
     }
-    // A single character that is no offset counts as UTC: DuckDB's own parser takes it for an empty one.
-    if cursor.eat(b'Z') || cursor.rest().len() < 2 {
+    if cursor.eat(b'Z') {
         stamp.place = Place::Utc;
         return Ok(());
     }
@@ -290,7 +300,7 @@ fn read_place<'a>(cursor: &mut Cursor<'a>, stamp: &mut Stamp<'a>) -> std::result
     Ok(())
 }
 
-/// Reads `±H[H][[:]M[M][:S[S]]]`, in seconds; leaves the cursor alone if there is none.
+/// Reads `±HH[MM]` or `±HH[:MM[:SS]]`, in seconds; leaves the cursor alone if there is none.
 fn read_offset(cursor: &mut Cursor<'_>) -> Option<i64> {
     let mut ahead = Cursor { text: cursor.text, position: cursor.position };
     let sign = if ahead.eat(b'+') {
@@ -300,15 +310,13 @@ fn read_offset(cursor: &mut Cursor<'_>) -> Option<i64> {
     } else {
         return None;
     };
-    let mut offset = ahead.two_digits()? * 3_600;
+    let mut offset = ahead.pair()? * 3_600;
     let colon = ahead.eat(b':');
-    match ahead.two_digits() {
-        Some(minutes) => offset += minutes * 60,
-        None if colon => return None,
-        None => {}
+    if colon || ahead.peek().is_some_and(|byte| byte.is_ascii_digit()) {
+        offset += ahead.pair()? * 60;
     }
     if colon && ahead.eat(b':') {
-        offset += ahead.two_digits()?;
+        offset += ahead.pair()?;
     }
     cursor.position = ahead.position;
     Some(sign * offset)
@@ -317,7 +325,7 @@ fn read_offset(cursor: &mut Cursor<'_>) -> Option<i64> {
 fn read_time_with_offset(text: &str) -> Option<(i64, Option<i32>)> {
     let mut cursor = Cursor::new(text);
     let Some((time, _)) = read_time(&mut cursor) else {
-        let stamp = read_stamp(&mut Cursor::new(text)).ok().filter(|stamp| stamp.micros.abs() != i64::MAX)?;
+        let stamp = read_stamp(&mut Cursor::new(text)).ok().filter(|stamp| is_finite(stamp.micros))?;
         let known = match stamp.place {
             Place::Session | Place::Utc => true,
             Place::Named(name) => name.eq_ignore_ascii_case("utc"),
@@ -331,7 +339,7 @@ fn read_time_with_offset(text: &str) -> Option<(i64, Option<i32>)> {
     if cursor.is_done() {
         return Some((time, None));
     }
-    let offset = if cursor.rest().len() < 2 { 0 } else { read_offset(&mut cursor)? };
+    let offset = read_offset(&mut cursor)?;
     let offset = i32::try_from(offset).ok().filter(|offset| offset.abs() <= 57_599)?;
     Some((time, Some(offset)))
 }

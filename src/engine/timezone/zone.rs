@@ -41,13 +41,14 @@ impl PartialEq for Zone {
 }
 
 impl Zone {
-    /// Lays out the transitions of `zone`, to be called `name`.
-    pub(super) fn new(name: &str, zone: &TimeZone) -> Self {
+    /// Lays out the transitions of `zone` after `first`, to be called `name`.
+    pub(super) fn new(name: &str, zone: &TimeZone, first: Timestamp) -> Self {
         let millis = |seconds: i32| i64::from(seconds) * 1_000;
-        let first = millis(zone.to_offset(Timestamp::MIN).seconds());
+        let transitions = zone.following(first);
+        let first = millis(zone.to_offset(first).seconds());
         let mut spans = vec![Span { start: i64::MIN, local: i64::MIN, offset: first }];
         let mut offset = first;
-        for transition in zone.following(Timestamp::MIN) {
+        for transition in transitions {
             let start = transition.timestamp().as_millisecond();
             // A margin, for local times near the end of the table.
             if start >= TABLE_END + MILLIS_PER_DAY {
