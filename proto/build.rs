@@ -3,6 +3,8 @@
 use std::io::Result;
 use std::path::PathBuf;
 
+use prost::Message;
+
 const FILES: &[&str] = &["merganser/v1/ingest.proto", "merganser/v1/tables.proto", "merganser/v1/tickets.proto"];
 
 /// Messages that exist as JSON too. Field names are those of the proto files; unknown fields are refused.
@@ -60,8 +62,7 @@ fn main() -> Result<()> {
             format!("#[serde(with = \"crate::proto::json::{module}\")]"),
         );
     }
-    config.file_descriptor_set_path(
-        PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("merganser.bin"),
-    );
+    let directory = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    std::fs::write(directory.join("merganser.bin"), descriptors.encode_to_vec())?;
     config.compile_fds(descriptors)
 }

@@ -1,1 +1,6 @@
-//! The tests that go through the wire, in one binary.
+//! The tests that go through the wire or over the sources, in one binary. Each module says at its head what it proves.
+
+// Stock clients from Python, against the real binary.
+mod clients;
+// The rules of the source tree: layers, heads, sizes, documentation that follows the code.
+mod tidy;

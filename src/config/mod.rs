@@ -1,0 +1,351 @@
+//! The configuration: every setting, its default, its limits, and where its value comes from.
+//!
+//! A setting is named `section.key`. Its value comes from the strongest source that gives one:
+//!
+//! 1. flags of `serve`; `--set section.key=value` sets any;
+//! 2. the environment: `engine.memory_limit` is `MERGANSER_ENGINE_MEMORY_LIMIT` (and `log.filter` is also `MERGANSER_LOG`);
+//! 3. a TOML file: `--config FILE`, else `merganser/merganser.toml` in the user's configuration directory;
+//! 4. the default, in the `Default` below and nowhere else.
+//!
+//! Sizes are written `512MiB`, durations `30s`. The environment and files are read here, at the edge ([`Environment`]),
+//! and reach the rest of the crate as plain values.
+
+mod environment;
+mod flags;
+mod load;
+mod machine;
+mod text;
+mod validate;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use serde::{Deserialize, Serialize};
+
+pub use environment::Environment;
+pub use flags::ConfigFlags;
+pub use load::{Loaded, variable};
+
+/// The whole configuration.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The listener and its connections.
+    pub server: Server,
+    /// Where the data is.
+    pub database: Database,
+    /// DuckDB, and the statements that run in it.
+    pub engine: Engine,
+    /// Results on their way out.
+    pub query: Query,
+    /// Rows on their way in.
+    pub ingest: Ingest,
+    /// What clients leave open between calls.
+    pub session: Session,
+    /// The log on stderr.
+    pub log: Log,
+}
+
+/// The listener and its connections.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Server {
+    /// Address to listen on, `host:port`; port 0 picks a free one.
+    pub listen: String,
+    /// Connections open at once; more wait in the listener's backlog.
+    pub connections_max: usize,
+    /// Calls open at once on one connection; HTTP/2 makes the client wait with more.
+    pub calls_per_connection_max: u32,
+    /// Bytes of one message that a client sends; a larger one is RESOURCE_EXHAUSTED.
+    #[serde(with = "text::size")]
+    pub message_bytes_max: ByteSize,
+    /// Bytes of the headers of one call.
+    #[serde(with = "text::size")]
+    pub header_bytes_max: ByteSize,
+    /// Time between the pings that find dead connections.
+    #[serde(with = "text::duration")]
+    pub keepalive_interval: Duration,
+    /// Time in which a ping must be answered.
+    #[serde(with = "text::duration")]
+    pub keepalive_timeout: Duration,
+    /// Time that running calls have to finish after SIGTERM, before they are interrupted.
+    #[serde(with = "text::duration")]
+    pub shutdown_grace: Duration,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:8815".to_owned(),
+            connections_max: 1024,
+            calls_per_connection_max: 128,
+            message_bytes_max: ByteSize::gib(1),
+            header_bytes_max: ByteSize::kib(64),
+            keepalive_interval: Duration::from_secs(30),
+            keepalive_timeout: Duration::from_secs(20),
+            shutdown_grace: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Where the data is.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Database {
+    /// How the database is kept: `persistent`, `ephemeral`, `memory` or `read-only`.
+    pub mode: Mode,
+    /// The database file, if it is persistent or read-only; empty: `merganser/merganser.duckdb` in the user's data directory.
+    pub path: PathBuf,
+}
+
+/// How the database is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// In a file that stays.
+    #[default]
+    Persistent,
+    /// In a temporary file that is deleted on exit.
+    Ephemeral,
+    /// In memory only.
+    Memory,
+    /// In an existing file, which nobody can write through this server.
+    ReadOnly,
+}
+
+impl Mode {
+    /// The word for it: in the configuration, in messages and in `server_info`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Persistent => "persistent",
+            Self::Ephemeral => "ephemeral",
+            Self::Memory => "memory",
+            Self::ReadOnly => "read-only",
+        }
+    }
+
+    /// Whether there is a file that the user names.
+    pub fn has_path(self) -> bool {
+        matches!(self, Self::Persistent | Self::ReadOnly)
+    }
+}
+
+/// DuckDB, and the statements that run in it.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Engine {
+    /// Bytes of memory for DuckDB's buffers; default: half of the memory of the machine or of its control group.
+    #[serde(with = "text::size")]
+    pub memory_limit: ByteSize,
+    /// Threads that DuckDB works with; default: the cores that the process may use.
+    pub threads: usize,
+    /// Directory in which each server makes its own for what does not fit in memory; empty: `<file>.tmp` beside the database
+    /// file, and none for a database in memory.
+    pub temp_directory: PathBuf,
+    /// Bytes of that directory.
+    #[serde(with = "text::size")]
+    pub temp_directory_max: ByteSize,
+    /// Statements that run at once; one whose client is slow to read gives its place to others.
+    pub statements_max: usize,
+    /// Statements, results that are being read, and ingests that are open at once, each on a thread; more are
+    /// RESOURCE_EXHAUSTED.
+    pub open_max: usize,
+    /// Statements that wait for their turn; more are RESOURCE_EXHAUSTED at once.
+    pub statements_queue_max: usize,
+    /// Time that a statement waits for its turn before it is RESOURCE_EXHAUSTED.
+    #[serde(with = "text::duration")]
+    pub statements_queue_wait: Duration,
+    /// Bytes of the text of one statement.
+    #[serde(with = "text::size")]
+    pub statement_bytes_max: ByteSize,
+    /// Time that one statement may run, the reading of its result included; `0s`: without limit.
+    #[serde(with = "text::duration")]
+    pub query_timeout: Duration,
+    /// Bytes of stack of each thread that calls DuckDB, which recurses deeply in hostile SQL.
+    #[serde(with = "text::size")]
+    pub stack_bytes: ByteSize,
+    /// Bytes of write-ahead log at which it is written back into the database file.
+    #[serde(with = "text::size")]
+    pub checkpoint_threshold: ByteSize,
+}
+
+impl Default for Engine {
+    fn default() -> Self {
+        Self {
+            memory_limit: ByteSize(machine::memory_bytes() / 2),
+            threads: machine::threads(),
+            temp_directory: PathBuf::new(),
+            temp_directory_max: ByteSize::gib(32),
+            statements_max: 32,
+            open_max: 512,
+            statements_queue_max: 256,
+            statements_queue_wait: Duration::from_secs(30),
+            statement_bytes_max: ByteSize::kib(256),
+            query_timeout: Duration::ZERO,
+            stack_bytes: ByteSize::mib(16),
+            checkpoint_threshold: ByteSize::mib(256),
+        }
+    }
+}
+
+/// Results on their way out.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Query {
+    /// Rows of one batch.
+    pub batch_rows: usize,
+    /// Bytes of one message with a batch; gRPC clients refuse more than 4 MiB unless told otherwise.
+    #[serde(with = "text::size")]
+    pub batch_bytes_max: ByteSize,
+    /// Batches of one result that are ready before the client has taken them.
+    pub batches_in_flight: usize,
+    /// Bytes of one result that DuckDB makes ahead of those.
+    #[serde(with = "text::size")]
+    pub streaming_buffer: ByteSize,
+    /// Results of statements that have run (DDL, DML) which wait for their DoGet.
+    pub results_max: usize,
+    /// Time after which such a result is dropped.
+    #[serde(with = "text::duration")]
+    pub results_expire: Duration,
+}
+
+impl Default for Query {
+    fn default() -> Self {
+        Self {
+            batch_rows: 65_536,
+            batch_bytes_max: ByteSize::kib(3584),
+            batches_in_flight: 3,
+            streaming_buffer: ByteSize::mib(4),
+            results_max: 1024,
+            results_expire: Duration::from_mins(5),
+        }
+    }
+}
+
+/// Rows on their way in.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Ingest {
+    /// Streams that are written at once; more are RESOURCE_EXHAUSTED.
+    pub streams_max: usize,
+    /// Bytes of one stream that are received and not yet written; flow control stops the client there.
+    #[serde(with = "text::size")]
+    pub stream_memory: ByteSize,
+    /// The same for all streams together.
+    #[serde(with = "text::size")]
+    pub memory: ByteSize,
+    /// Time after which a stream whose client sends nothing is rolled back.
+    #[serde(with = "text::duration")]
+    pub idle_timeout: Duration,
+    /// Time that a small append waits for others to share its commit.
+    #[serde(with = "text::duration")]
+    pub group_commit_wait: Duration,
+    /// `ingest_id`s whose result is remembered; the oldest are forgotten first.
+    pub ids_max: usize,
+    /// Time after which an `ingest_id` is forgotten.
+    #[serde(with = "text::duration")]
+    pub ids_expire: Duration,
+    /// Depth of nesting of one JSON value.
+    pub json_depth_max: usize,
+    /// Bytes of the filter that tells, for each large stream, which keys came before in it.
+    #[serde(with = "text::size")]
+    pub key_filter_memory: ByteSize,
+}
+
+impl Default for Ingest {
+    fn default() -> Self {
+        Self {
+            streams_max: 64,
+            stream_memory: ByteSize::mib(64),
+            memory: ByteSize::mib(512),
+            idle_timeout: Duration::from_mins(5),
+            group_commit_wait: Duration::from_millis(1),
+            ids_max: 100_000,
+            ids_expire: Duration::from_hours(24),
+            json_depth_max: 512,
+            key_filter_memory: ByteSize::mib(32),
+        }
+    }
+}
+
+/// What clients leave open between calls.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Session {
+    /// Transactions open at once.
+    pub transactions_max: usize,
+    /// Prepared statements open at once.
+    pub prepared_max: usize,
+    /// Time after which an unused transaction is rolled back and an unused prepared statement is closed.
+    #[serde(with = "text::duration")]
+    pub idle_timeout: Duration,
+}
+
+impl Default for Session {
+    fn default() -> Self {
+        Self { transactions_max: 64, prepared_max: 1024, idle_timeout: Duration::from_mins(10) }
+    }
+}
+
+/// The log on stderr.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// What is logged: a level, or `target=level,...`.
+    pub filter: String,
+    /// `text` for people, `json` for machines.
+    pub format: LogFormat,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { filter: "info".to_owned(), format: LogFormat::Text }
+    }
+}
+
+/// The form of the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// A line for people.
+    #[default]
+    Text,
+    /// A JSON object on each line.
+    Json,
+}
+
+impl LogFormat {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
+}
+
+impl Config {
+    /// The names of all settings, in the order of their documentation.
+    pub fn keys() -> Vec<String> {
+        let toml = Self::default().to_toml();
+        let mut section = "";
+        let mut keys = Vec::new();
+        for line in toml.lines() {
+            if let Some(name) = line.strip_prefix('[') {
+                section = name.trim_end_matches(']');
+            } else if let Some((key, _)) = line.split_once(" = ") {
+                keys.push(format!("{section}.{key}"));
+            }
+        }
+        keys
+    }
+
+    /// The configuration as TOML, one line a setting.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("plain structs of strings and numbers can be written as TOML")
+    }
+}
+
+#[cfg(test)]
+mod tests;

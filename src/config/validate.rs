@@ -1,0 +1,117 @@
+//! The limits of the settings themselves: one pass over the finished configuration, whose messages name setting and value.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use humantime_serde::re::humantime::format_duration;
+use tracing_subscriber::EnvFilter;
+
+use super::{Config, text};
+use crate::error::{Error, Result};
+
+/// What no setting of a count may exceed: far above any use, far below what overflows.
+const COUNT_MAX: usize = 10_000_000;
+
+impl Config {
+    /// Checks what the types alone do not: ranges, and settings that only make sense together.
+    pub fn validate(&self) -> Result<()> {
+        self.validate_counts()?;
+        self.validate_sizes()?;
+        self.validate_durations()?;
+        self.validate_texts()
+    }
+
+    fn validate_counts(&self) -> Result<()> {
+        let (engine, query, ingest) = (&self.engine, &self.query, &self.ingest);
+        count("server.connections_max", self.server.connections_max, 1, COUNT_MAX)?;
+        count("server.calls_per_connection_max", self.server.calls_per_connection_max as usize, 1, COUNT_MAX)?;
+        count("engine.threads", engine.threads, 1, 1024)?;
+        count("engine.statements_max", engine.statements_max, 1, 4096)?;
+        count("engine.statements_queue_max", engine.statements_queue_max, 0, COUNT_MAX)?;
+        count("query.batch_rows", query.batch_rows, 1, 1 << 20)?;
+        count("query.batches_in_flight", query.batches_in_flight, 1, 64)?;
+        count("query.results_max", query.results_max, 1, COUNT_MAX)?;
+        count("ingest.streams_max", ingest.streams_max, 1, 4096)?;
+        count("ingest.ids_max", ingest.ids_max, 0, COUNT_MAX)?;
+        count("ingest.json_depth_max", ingest.json_depth_max, 1, 10_000)?;
+        count("session.transactions_max", self.session.transactions_max, 1, 4096)?;
+        count("session.prepared_max", self.session.prepared_max, 1, COUNT_MAX)
+    }
+
+    fn validate_sizes(&self) -> Result<()> {
+        let (server, engine, ingest) = (&self.server, &self.engine, &self.ingest);
+        let (kib, mib, gib) = (ByteSize::kib, ByteSize::mib, ByteSize::gib);
+        size("server.message_bytes_max", server.message_bytes_max, mib(1), gib(2))?;
+        size("server.header_bytes_max", server.header_bytes_max, kib(4), mib(16))?;
+        size("engine.memory_limit", engine.memory_limit, mib(64), ByteSize::pib(1))?;
+        size("engine.temp_directory_max", engine.temp_directory_max, ByteSize(0), ByteSize::pib(1))?;
+        size("engine.statement_bytes_max", engine.statement_bytes_max, kib(1), mib(64))?;
+        size("engine.stack_bytes", engine.stack_bytes, mib(16), gib(1))?;
+        size("engine.checkpoint_threshold", engine.checkpoint_threshold, mib(1), ByteSize::tib(1))?;
+        size("query.batch_bytes_max", self.query.batch_bytes_max, kib(64), gib(1))?;
+        size("query.streaming_buffer", self.query.streaming_buffer, kib(64), gib(4))?;
+        size("ingest.stream_memory", ingest.stream_memory, mib(1), ByteSize::tib(1))?;
+        size("ingest.memory", ingest.memory, ingest.stream_memory, ByteSize::tib(1))?;
+        size("ingest.key_filter_memory", ingest.key_filter_memory, ByteSize(0), ByteSize::tib(1))
+    }
+
+    fn validate_durations(&self) -> Result<()> {
+        let zero = Duration::ZERO;
+        let (millisecond, second, day) = (Duration::from_millis(1), Duration::from_secs(1), Duration::from_hours(24));
+        duration("server.keepalive_interval", self.server.keepalive_interval, second, day)?;
+        duration("server.keepalive_timeout", self.server.keepalive_timeout, second, day)?;
+        duration("server.shutdown_grace", self.server.shutdown_grace, zero, day)?;
+        duration("engine.statements_queue_wait", self.engine.statements_queue_wait, zero, day)?;
+        duration("engine.query_timeout", self.engine.query_timeout, zero, day * 30)?;
+        duration("query.results_expire", self.query.results_expire, second, day)?;
+        duration("ingest.idle_timeout", self.ingest.idle_timeout, millisecond, day)?;
+        duration("ingest.group_commit_wait", self.ingest.group_commit_wait, zero, second)?;
+        duration("ingest.ids_expire", self.ingest.ids_expire, second, day * 365)?;
+        duration("session.idle_timeout", self.session.idle_timeout, millisecond, day)
+    }
+
+    fn validate_texts(&self) -> Result<()> {
+        let listen = &self.server.listen;
+        let port = listen.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
+        if !matches!(port, Some(Ok(_))) {
+            return Err(refuse("server.listen", listen, "is not an address like 127.0.0.1:8815"));
+        }
+        let Config { database, log, .. } = self;
+        if !database.mode.has_path() && !database.path.as_os_str().is_empty() {
+            let why = format!("has no use while `database.mode` is {}", database.mode.word());
+            return Err(refuse("database.path", database.path.display(), &why));
+        }
+        match EnvFilter::try_new(&log.filter) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(refuse("log.filter", &log.filter, "is not a filter like info or merganser=debug,info")
+                .with_source(error)),
+        }
+    }
+}
+
+fn count(key: &str, value: usize, min: usize, max: usize) -> Result<()> {
+    within(key, value, min, max, ToString::to_string)
+}
+
+fn size(key: &str, value: ByteSize, min: ByteSize, max: ByteSize) -> Result<()> {
+    within(key, value, min, max, |size| text::size::write(*size))
+}
+
+fn duration(key: &str, value: Duration, min: Duration, max: Duration) -> Result<()> {
+    within(key, value, min, max, |duration| format_duration(*duration).to_string())
+}
+
+fn within<T: Copy + PartialOrd>(key: &str, value: T, min: T, max: T, write: impl Fn(&T) -> String) -> Result<()> {
+    if value < min {
+        Err(refuse(key, write(&value), &format!("is less than {}", write(&min))))
+    } else if value > max {
+        Err(refuse(key, write(&value), &format!("is more than {}", write(&max))))
+    } else {
+        Ok(())
+    }
+}
+
+fn refuse(key: &str, value: impl Display, why: &str) -> Error {
+    Error::invalid(format!("`{key}` = {value} {why}"))
+}

@@ -1,0 +1,170 @@
+//! Cancelling: one flag for a piece of engine work, and the watchdog that makes DuckDB see it.
+//!
+//! DuckDB's interrupt is forgotten when it comes just before a query begins, so a cancelled or overdue piece of work is
+//! interrupted again and again until it has ended.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use duckdb_neo::connection::InterruptHandle;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// How often the watchdog looks at work that is under way.
+const LOOK: Duration = Duration::from_millis(20);
+
+const RUNNING: u8 = 0;
+const CANCELLED: u8 = 1;
+const OVERDUE: u8 = 2;
+
+/// The state of one piece of work: running, cancelled by its caller, or past its time.
+#[derive(Debug)]
+pub(in crate::engine) struct Cancel {
+    state: AtomicU8,
+    ended: AtomicBool,
+    deadline: Option<Instant>,
+    interrupt: OnceLock<InterruptHandle>,
+}
+
+impl Cancel {
+    /// Work without a deadline.
+    pub(in crate::engine) fn never() -> Arc<Self> {
+        Self::until(None)
+    }
+
+    /// Work that has to end by `deadline`.
+    pub(in crate::engine) fn until(deadline: Option<Instant>) -> Arc<Self> {
+        Arc::new(Self {
+            state: AtomicU8::new(RUNNING),
+            ended: AtomicBool::new(false),
+            deadline,
+            interrupt: OnceLock::new(),
+        })
+    }
+
+    /// The caller gave up: interrupts DuckDB now, and the watchdog goes on doing so.
+    pub(in crate::engine) fn cancel(&self) {
+        self.stop(CANCELLED);
+    }
+
+    /// Whether the work may go on.
+    pub(in crate::engine) fn check(&self) -> Result<()> {
+        if self.is_overdue() {
+            self.stop(OVERDUE);
+        }
+        match self.state.load(Ordering::Acquire) {
+            RUNNING => Ok(()),
+            CANCELLED => Err(Error::cancelled("the call was cancelled")),
+            _ => Err(Error::new(
+                ErrorKind::DeadlineExceeded,
+                "the statement ran longer than the call's deadline or the query timeout (engine.query_timeout)",
+            )),
+        }
+    }
+
+    /// The error to show for `error`: an interrupt is told by its reason.
+    pub(in crate::engine) fn explain(&self, error: Error) -> Error {
+        match self.check() {
+            Err(reason) if error.kind() == ErrorKind::Cancelled => reason.with_source(error),
+            _ => error,
+        }
+    }
+
+    fn is_overdue(&self) -> bool {
+        self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    }
+
+    fn stop(&self, state: u8) {
+        let changed = self.state.compare_exchange(RUNNING, state, Ordering::AcqRel, Ordering::Acquire).is_ok();
+        if changed || state == CANCELLED {
+            self.interrupt();
+        }
+    }
+
+    fn interrupt(&self) {
+        if let Some(interrupt) = self.interrupt.get()
+            && let Err(error) = interrupt.interrupt()
+        {
+            tracing::debug!(%error, "cannot interrupt");
+        }
+    }
+}
+
+/// Watches all work under way: one thread that ends with its last handle.
+#[derive(Debug)]
+pub(in crate::engine) struct Watchdog(Arc<Watched>);
+
+#[derive(Debug, Default)]
+struct Watched {
+    list: Mutex<Vec<Weak<Cancel>>>,
+    changed: Condvar,
+    closed: AtomicBool,
+}
+
+/// Marks the work as ended when dropped.
+#[derive(Debug)]
+pub(in crate::engine) struct Watch(Arc<Cancel>);
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.0.ended.store(true, Ordering::Release);
+    }
+}
+
+impl Watchdog {
+    /// Starts the watchdog's thread.
+    pub(in crate::engine) fn start() -> Result<Self> {
+        let watched = Arc::new(Watched::default());
+        let thread = std::thread::Builder::new().name("watchdog".to_owned());
+        let shared = Arc::clone(&watched);
+        thread.spawn(move || shared.run()).map_err(|error| Error::internal("cannot start a thread").with_source(error))?;
+        Ok(Self(watched))
+    }
+
+    /// Watches `cancel`, whose work runs on the connection of `interrupt`, until the answer is dropped.
+    pub(in crate::engine) fn watch(&self, cancel: &Arc<Cancel>, interrupt: InterruptHandle) -> Watch {
+        // One piece of work has one connection; a second call would watch the same one.
+        drop(cancel.interrupt.set(interrupt));
+        self.0.lock().push(Arc::downgrade(cancel));
+        self.0.changed.notify_one();
+        Watch(Arc::clone(cancel))
+    }
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        // Under the lock, so that the thread cannot miss it between its look and its wait.
+        let list = self.0.lock();
+        self.0.closed.store(true, Ordering::Release);
+        drop(list);
+        self.0.changed.notify_one();
+    }
+}
+
+impl Watched {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Weak<Cancel>>> {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self) {
+        let mut list = self.lock();
+        while !self.closed.load(Ordering::Acquire) {
+            list.retain(|cancel| {
+                let Some(cancel) = cancel.upgrade() else { return false };
+                if cancel.ended.load(Ordering::Acquire) {
+                    return false;
+                }
+                if cancel.check().is_err() {
+                    cancel.interrupt();
+                }
+                true
+            });
+            list = if list.is_empty() {
+                self.changed.wait(list).unwrap_or_else(PoisonError::into_inner)
+            } else {
+                self.changed.wait_timeout(list, LOOK).unwrap_or_else(PoisonError::into_inner).0
+            };
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! The one classification of DuckDB's errors: its code and its words become an [`ErrorKind`] and a short message.
+
+use duckdb_neo::error::DuckDBError;
+
+use crate::error::{Error, ErrorKind};
+
+/// Messages are cut here, at a character boundary: gRPC metadata is limited, and the log has the whole.
+const MESSAGE_BYTES_MAX: usize = 2000;
+
+impl From<duckdb_neo::Error> for Error {
+    fn from(error: duckdb_neo::Error) -> Self {
+        let kind = classify(error.code, &error.message);
+        Self::new(kind, present(&error.message)).with_source(error)
+    }
+}
+
+impl From<arrow::error::ArrowError> for Error {
+    fn from(error: arrow::error::ArrowError) -> Self {
+        Self::internal("an Arrow conversion failed").with_source(error)
+    }
+}
+
+/// Whether the error makes every later call on the instance or the attached database fail.
+pub(in crate::engine) fn invalidates_database(error: &Error) -> bool {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(error);
+    while let Some(cause) = source {
+        if let Some(duckdb) = cause.downcast_ref::<duckdb_neo::Error>() {
+            return duckdb.code == DuckDBError::RuntimeFatal || says_invalidated(&duckdb.message);
+        }
+        source = cause.source();
+    }
+    false
+}
+
+fn says_invalidated(message: &str) -> bool {
+    message.contains("database has been invalidated")
+}
+
+fn classify(code: DuckDBError, message: &str) -> ErrorKind {
+    if says_invalidated(message) {
+        return ErrorKind::Unavailable;
+    }
+    if let Some(kind) = classify_words(message) {
+        return kind;
+    }
+    match code {
+        DuckDBError::RuntimeInterrupt => ErrorKind::Cancelled,
+        DuckDBError::ResourceOutOfMemory => ErrorKind::ResourceExhausted,
+        DuckDBError::RuntimeInternal | DuckDBError::RuntimeFatal | DuckDBError::RuntimeNullPointer => ErrorKind::Internal,
+        DuckDBError::DatabaseTransaction | DuckDBError::ResourceInUse | DuckDBError::ResourceDependency => {
+            ErrorKind::FailedPrecondition
+        }
+        DuckDBError::ConfigurationPermission => ErrorKind::PermissionDenied,
+        DuckDBError::QueryNotImplemented => ErrorKind::Unimplemented,
+        // The rest says something about the statement or its data: the user can mend it.
+        _ => ErrorKind::InvalidArgument,
+    }
+}
+
+/// What only the words tell. DuckDB's catalog errors have one code for "not there" and "already there".
+fn classify_words(message: &str) -> Option<ErrorKind> {
+    const WORDS: &[(&str, ErrorKind)] = &[
+        ("INTERRUPT Error", ErrorKind::Cancelled),
+        ("Interrupted!", ErrorKind::Cancelled),
+        ("Out of Memory Error", ErrorKind::ResourceExhausted),
+        ("No space left on device", ErrorKind::ResourceExhausted),
+        ("read-only mode", ErrorKind::FailedPrecondition),
+        ("is not an table", ErrorKind::FailedPrecondition),
+        ("TransactionContext Error", ErrorKind::FailedPrecondition),
+        ("violates primary key constraint", ErrorKind::AlreadyExists),
+        ("violates unique constraint", ErrorKind::AlreadyExists),
+    ];
+    if let Some((_, kind)) = WORDS.iter().find(|(words, _)| message.contains(words)) {
+        return Some(*kind);
+    }
+    let catalog = message.starts_with("Catalog Error") || message.starts_with("Binder Error: Catalog");
+    if !catalog {
+        return None;
+    }
+    let first_line = message.lines().next().unwrap_or_default();
+    if first_line.contains("already exists") {
+        return Some(ErrorKind::AlreadyExists);
+    }
+    let missing_relation = ["Table with name", "View with name", "Schema with name", "Catalog \""]
+        .iter()
+        .any(|words| first_line.contains(words));
+    (missing_relation && first_line.contains("does not exist")).then_some(ErrorKind::NotFound)
+}
+
+/// DuckDB's message without the lines that repeat the SQL (`LINE 1: …` and the caret), on few bytes.
+fn present(message: &str) -> String {
+    let mut lines: Vec<&str> = Vec::new();
+    let mut skip_caret = false;
+    for line in message.lines() {
+        let trimmed = line.trim();
+        if line.starts_with("LINE ") {
+            skip_caret = true;
+        } else if trimmed.is_empty() || (skip_caret && trimmed == "^") {
+            skip_caret = false;
+        } else {
+            lines.push(trimmed);
+        }
+    }
+    let mut text = lines.join("; ");
+    if text.len() > MESSAGE_BYTES_MAX {
+        text.truncate(text.floor_char_boundary(MESSAGE_BYTES_MAX));
+        text.push('…');
+    }
+    text
+}

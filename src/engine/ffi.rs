@@ -1,0 +1,96 @@
+//! The one file with `unsafe`: Arrow data crosses between DuckDB and arrow-rs here, without a copy.
+//!
+//! Both sides speak the Arrow C Data Interface, whose structs have one layout that the specification fixes; what is
+//! unsafe is to say so. Everything below takes and gives owned values, and no raw pointer leaves the file.
+#![expect(unsafe_code, reason = "the Arrow C Data Interface is a C interface")]
+
+use std::sync::Arc;
+
+use arrow::array::{Array, RecordBatch, RecordBatchOptions, StructArray};
+use arrow::datatypes::{Schema, SchemaRef};
+use arrow::error::ArrowError;
+use arrow::ffi::{FFI_ArrowArray, FFI_ArrowSchema, from_ffi};
+use duckdb_neo::Result as DuckDBResult;
+use duckdb_neo::arrow::{ArrowArray, ArrowImporter, ArrowSchema};
+use duckdb_neo::connection::Context;
+use duckdb_neo::data_chunk::DataChunkRef;
+use duckdb_neo::ffi;
+use duckdb_neo::vector::Unknown;
+
+const _: () = assert!(size_of::<ffi::ArrowArray>() == size_of::<FFI_ArrowArray>());
+const _: () = assert!(size_of::<ffi::ArrowSchema>() == size_of::<FFI_ArrowSchema>());
+
+/// The arrow-rs schema of a result.
+pub(in crate::engine) fn schema_from(schema: ArrowSchema) -> Result<SchemaRef, ArrowError> {
+    // SAFETY: both are the C Data Interface's ArrowSchema; ownership moves with the value, and arrow-rs releases it.
+    let schema = unsafe { std::mem::transmute::<ffi::ArrowSchema, FFI_ArrowSchema>(schema.into_raw()) };
+    Ok(Arc::new(Schema::try_from(&schema)?))
+}
+
+/// One array of a result as a batch of `schema`, which must be the schema of that result.
+pub(in crate::engine) fn batch_from(array: ArrowArray, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
+    let ffi_schema = FFI_ArrowSchema::try_from(schema.as_ref())?;
+    // SAFETY: both are the C Data Interface's ArrowArray; ownership moves with the value, and arrow-rs releases it.
+    let array = unsafe { std::mem::transmute::<ffi::ArrowArray, FFI_ArrowArray>(array.into_raw()) };
+    // SAFETY: DuckDB made the array for this schema.
+    let data = unsafe { from_ffi(array, &ffi_schema) }?;
+    let (_, columns, _) = StructArray::from(data.clone()).into_parts();
+    let options = RecordBatchOptions::new().with_row_count(Some(data.len()));
+    RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)
+}
+
+/// Hands the batches of one stream to a table function's output, vector by vector, without copying values.
+pub(in crate::engine) struct Importer {
+    inner: ArrowImporter<'static>,
+    schema: SchemaRef,
+}
+
+// SAFETY: DuckDB keeps the importer in the state of one worker of one query and calls it from one thread at a time.
+unsafe impl Send for Importer {}
+
+impl Importer {
+    /// An importer for batches of `schema`, of chunks of at most `rows` rows.
+    ///
+    /// It must not outlive the query of `context`: keep it in the query's local state only.
+    pub(in crate::engine) fn new(context: &Context, schema: &SchemaRef, rows: usize) -> DuckDBResult<Self> {
+        let importer = ArrowImporter::new(context, to_duckdb_schema(schema)?, Some(rows))?;
+        // SAFETY: the importer points to the client context behind `context`, which is one and the same through all
+        // callbacks of a query (capi_v2_arrow.cpp says so), and DuckDB drops a query's states before its client context.
+        let inner = unsafe { std::mem::transmute::<ArrowImporter<'_>, ArrowImporter<'static>>(importer) };
+        Ok(Self { inner, schema: Arc::clone(schema) })
+    }
+
+    /// The columns that DuckDB makes of the schema.
+    pub(in crate::engine) fn columns(&self) -> DuckDBResult<duckdb_neo::schema::Schema> {
+        self.inner.schema()
+    }
+
+    /// Queues a batch; the previous one must be used up.
+    pub(in crate::engine) fn append(&mut self, batch: &RecordBatch) -> DuckDBResult<()> {
+        debug_assert_eq!(batch.schema_ref().fields(), self.schema.fields());
+        let array = FFI_ArrowArray::new(&StructArray::from(batch.clone()).into_data());
+        // SAFETY: both are the C Data Interface's ArrowArray; DuckDB takes it over and releases it.
+        let array = unsafe { ArrowArray::from_raw(std::mem::transmute::<FFI_ArrowArray, ffi::ArrowArray>(array)) };
+        self.inner.append_consumed(array, true)
+    }
+
+    /// Puts the next rows into `output`; answers how many, zero when the queued batch is used up.
+    pub(in crate::engine) fn next_into(&mut self, output: &mut DataChunkRef<'_>) -> DuckDBResult<usize> {
+        let Some(chunk) = self.inner.next_chunk()? else { return Ok(0) };
+        for index in 0..chunk.col_count() {
+            let target = output.get_vector_at_mut::<Unknown>(index)?;
+            // SAFETY: the chunk's vectors own or share their buffers (they keep the Arrow array alive), and a reference
+            // takes part in that ownership, so the chunk may go.
+            unsafe { target.reference(chunk.get_vector_at::<Unknown>(index)?) }?;
+        }
+        chunk.row_count()
+    }
+}
+
+/// The schema that DuckDB's importer reads columns by.
+pub(in crate::engine) fn to_duckdb_schema(schema: &Schema) -> DuckDBResult<ArrowSchema> {
+    let schema = FFI_ArrowSchema::try_from(schema)
+        .map_err(|error| duckdb_neo::Error::invalid_input(format!("cannot export the Arrow schema: {error}")))?;
+    // SAFETY: both are the C Data Interface's ArrowSchema; the wrapper takes it over and releases it.
+    Ok(unsafe { ArrowSchema::from_raw(std::mem::transmute::<FFI_ArrowSchema, ffi::ArrowSchema>(schema)) })
+}

@@ -1,0 +1,193 @@
+//! Arrow batches as a table: `FROM merganser_import('token')` reads the batches that were put under the token.
+//!
+//! The batches are all there before the statement begins, so the function never waits and never holds one of DuckDB's
+//! workers for a slow client. Workers take batches in turn, and the batch's number keeps the rows in the stream's order.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use duckdb_neo::bind_arguments::BindArgument;
+use duckdb_neo::connection::{Connection, Context};
+use duckdb_neo::data_chunk::DataChunkRef;
+use duckdb_neo::signature::{FunctionParameter, SignatureBuilder};
+use duckdb_neo::table_function::{
+    BindFunctionHandle, ExecColumnInfo, InitColumnData, OrderPreservation, PartitionData, TableFunctionBuilder,
+    TableFunctionCallbacks, TablePartitioningCallbacks,
+};
+use duckdb_neo::vector::Unknown;
+use duckdb_neo::{Error, Result};
+use uuid::Uuid;
+
+use super::ffi::Importer;
+
+const FUNCTION: &str = "merganser_import";
+
+/// Rows of one of DuckDB's vectors.
+const CHUNK_ROWS: usize = 2048;
+
+/// Rows that a worker takes at once: DuckDB's row group, so that a parallel insert writes whole ones.
+const SHARE_ROWS: usize = 122_880;
+
+/// The batches that statements under way may read, by token.
+#[derive(Debug, Default)]
+pub(in crate::engine) struct Imports(Mutex<HashMap<String, Arc<Batches>>>);
+
+/// Batches of one schema, cut into shares for the workers.
+#[derive(Debug)]
+struct Batches {
+    schema: SchemaRef,
+    shares: Vec<Vec<RecordBatch>>,
+    rows: usize,
+}
+
+/// Batches that a statement may read as long as this is alive.
+#[derive(Debug)]
+pub(in crate::engine) struct Import {
+    imports: Arc<Imports>,
+    token: String,
+}
+
+impl Import {
+    /// The function call to read from.
+    pub(in crate::engine) fn sql(&self) -> String {
+        format!("{FUNCTION}('{}')", self.token)
+    }
+}
+
+impl Drop for Import {
+    fn drop(&mut self) {
+        self.imports.lock().remove(&self.token);
+    }
+}
+
+impl Imports {
+    /// Makes `batches`, all of `schema`, readable. The number of entries is bounded by that of engine threads.
+    pub(in crate::engine) fn add(self: &Arc<Self>, schema: &SchemaRef, batches: Vec<RecordBatch>) -> Import {
+        let token = Uuid::new_v4().simple().to_string();
+        let rows = batches.iter().map(RecordBatch::num_rows).sum();
+        let batches = Batches { schema: Arc::clone(schema), shares: into_shares(batches), rows };
+        self.lock().insert(token.clone(), Arc::new(batches));
+        Import { imports: Arc::clone(self), token }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Batches>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whole batches, together about [`SHARE_ROWS`] rows.
+fn into_shares(batches: Vec<RecordBatch>) -> Vec<Vec<RecordBatch>> {
+    let mut shares: Vec<Vec<RecordBatch>> = Vec::new();
+    let mut rows = SHARE_ROWS;
+    for batch in batches.into_iter().filter(|batch| batch.num_rows() > 0) {
+        if rows >= SHARE_ROWS {
+            shares.push(Vec::new());
+            rows = 0;
+        }
+        rows += batch.num_rows();
+        if let Some(share) = shares.last_mut() {
+            share.push(batch);
+        }
+    }
+    shares
+}
+
+/// Registers the table function with an instance.
+pub(in crate::engine) fn register(connection: &Connection, imports: Arc<Imports>) -> Result<()> {
+    let signature = SignatureBuilder::new().param(FunctionParameter::new::<String>("token"));
+    TableFunctionBuilder::new(FUNCTION, signature, ImportFunction(imports)).with_partitioning().register(connection)
+}
+
+struct ImportFunction(Arc<Imports>);
+
+/// What one worker reads now.
+struct Worker {
+    importer: Importer,
+    share: std::vec::IntoIter<RecordBatch>,
+    number: usize,
+}
+
+impl TableFunctionCallbacks for ImportFunction {
+    type BindData = Arc<Batches>;
+    type GlobalState = AtomicUsize;
+    type LocalState = Worker;
+
+    fn bind(&self, context: &Context, arguments: Vec<BindArgument>, output: BindFunctionHandle<'_>) -> Result<Arc<Batches>> {
+        let token = arguments.first().and_then(|argument| argument.value.as_ref());
+        let token = token.map(duckdb_neo::value::Value::get::<String>).transpose()?.flatten().unwrap_or_default();
+        let batches = self.0.lock().get(&token).cloned();
+        let batches = batches.ok_or_else(|| Error::invalid_input("there is nothing to import under this token"))?;
+        let importer = Importer::new(context, &batches.schema, CHUNK_ROWS)?;
+        for (name, logical_type) in importer.columns()?.get_all()? {
+            output.add_result_column(&name, &logical_type)?;
+        }
+        output.set_cardinality(batches.rows, true)?;
+        output.set_order(OrderPreservation::Insertion)?;
+        Ok(batches)
+    }
+
+    fn init_global_state(
+        &self,
+        batches: &Arc<Batches>,
+        _context: &Context,
+        _columns: InitColumnData<'_>,
+    ) -> Result<(Option<AtomicUsize>, Option<usize>)> {
+        Ok((Some(AtomicUsize::new(0)), Some(batches.shares.len().max(1))))
+    }
+
+    fn init_local_state(
+        &self,
+        batches: &Arc<Batches>,
+        _next: Option<&AtomicUsize>,
+        context: &Context,
+        _columns: InitColumnData<'_>,
+    ) -> Result<Option<Worker>> {
+        let importer = Importer::new(context, &batches.schema, CHUNK_ROWS)?;
+        Ok(Some(Worker { importer, share: Vec::new().into_iter(), number: 0 }))
+    }
+
+    fn exec(
+        &self,
+        batches: &Arc<Batches>,
+        next: Option<&AtomicUsize>,
+        worker: Option<&mut Worker>,
+        _context: &Context,
+        mut output: DataChunkRef<'_>,
+        _columns: ExecColumnInfo<'_>,
+    ) -> Result<()> {
+        let (Some(next), Some(worker)) = (next, worker) else {
+            return Err(Error::api_error("the import has no state"));
+        };
+        loop {
+            if worker.importer.next_into(&mut output)? > 0 {
+                return Ok(());
+            }
+            if let Some(batch) = worker.share.next() {
+                worker.importer.append(&batch)?;
+                continue;
+            }
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some(share) = batches.shares.get(number) else {
+                return output.get_vector_at_mut::<Unknown>(0)?.set_size(0);
+            };
+            worker.share = share.clone().into_iter();
+            worker.number = number;
+        }
+    }
+}
+
+impl TablePartitioningCallbacks for ImportFunction {
+    fn partition_data(
+        &self,
+        _batches: &Arc<Batches>,
+        _next: Option<&AtomicUsize>,
+        worker: Option<&mut Worker>,
+        _context: &Context,
+        _data: PartitionData<'_>,
+    ) -> Result<usize> {
+        Ok(worker.map_or(0, |worker| worker.number))
+    }
+}

@@ -1,0 +1,129 @@
+//! Ingest: how rows enter tables.
+//!
+//! A stream that makes a new table flows straight into it, in one open transaction that nobody else sees. A stream into a
+//! managed table that exists is [staged](stage) first and [merged](merge) at its end, so that no client's pace holds the
+//! table's lock; small ones are merged together, in one commit (the [group](group)). Either way one stream is one
+//! transaction, and a key is stored once: within the stream by what `crate::ingest` tells apart, against the table by an
+//! anti-join under the table's [lock](locks).
+
+mod group;
+mod locks;
+mod merge;
+mod stage;
+mod writer;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+
+pub(in crate::engine) use locks::TableLock;
+pub use writer::{Opened, Writer};
+
+use crate::ingest::{Mode, OnDuplicate};
+use crate::tables::Kind;
+
+/// The column that carries a row's number in the stream, beside those of a managed table.
+pub const ROW_COLUMN: &str = "__row";
+
+/// Where a stream goes, and how.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// The table's name, as the client gave it.
+    pub table: String,
+    /// The kind: events, profiles or table.
+    pub kind: Kind,
+    /// The columns of the stream's chunks: for a managed kind its own, then [`ROW_COLUMN`].
+    pub schema: SchemaRef,
+    /// What happens to the table.
+    pub mode: Mode,
+    /// What happens to rows whose key is known.
+    pub on_duplicate: OnDuplicate,
+    /// Where the rows came from.
+    pub provenance: Provenance,
+    /// The client's id for the whole stream.
+    pub ingest_id: Option<String>,
+    /// Each chunk is merged as it comes, so that the count of stored rows is right after each.
+    pub every_batch: bool,
+}
+
+/// Where rows came from, for `_metadata`. Times are microseconds since 1970 (UTC), dates are days since then.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Provenance {
+    /// When the data was fetched; none: now.
+    pub fetched_at: Option<i64>,
+    /// First day of the data.
+    pub from_date: Option<i32>,
+    /// Last day of the data.
+    pub to_date: Option<i32>,
+    /// Event names that the fetch was limited to.
+    pub filter_events: Vec<String>,
+    /// Expression that the fetch was filtered by.
+    pub filter_where: Option<String>,
+}
+
+/// Some rows of a stream, in its order.
+#[derive(Debug, Default)]
+pub struct Chunk {
+    /// Rows whose key comes for the first time in the stream.
+    pub fresh: Vec<RecordBatch>,
+    /// Rows whose key may have come before in the stream.
+    pub suspects: Vec<RecordBatch>,
+    /// The memory that the rows take of the server's budget, given back when they are written.
+    pub memory: Option<tokio::sync::OwnedSemaphorePermit>,
+}
+
+impl Chunk {
+    /// Rows in the chunk.
+    pub fn rows(&self) -> usize {
+        self.fresh.iter().chain(&self.suspects).map(RecordBatch::num_rows).sum()
+    }
+}
+
+/// What became of a stream's rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Rows received.
+    pub received: u64,
+    /// Rows that are new in the table.
+    pub inserted: u64,
+    /// Rows that were not stored, or replaced by a later one of the stream.
+    pub duplicate: u64,
+    /// Rows of the table that a row of the stream replaced.
+    pub replaced: u64,
+}
+
+/// The ingests under way: the locks of their tables, their ids, and the small appends that wait for a commit.
+#[derive(Debug, Default)]
+pub(in crate::engine) struct Ingests {
+    locks: Arc<locks::TableLocks>,
+    ids: Arc<Mutex<HashSet<String>>>,
+    groups: Mutex<HashMap<String, Vec<group::Pending>>>,
+}
+
+/// An id that is in use as long as this lives.
+#[derive(Debug)]
+struct RunningId {
+    ids: Arc<Mutex<HashSet<String>>>,
+    id: String,
+}
+
+impl Ingests {
+    /// Waits for the lock of a table, by its lowercase name.
+    pub(in crate::engine) fn lock(&self, table: &str, cancel: &super::cancel::Cancel) -> crate::error::Result<TableLock> {
+        self.locks.lock(table, cancel)
+    }
+
+    /// Marks an id as running; none when it is already.
+    fn run_id(&self, id: &str) -> Option<RunningId> {
+        let is_new = self.ids.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned());
+        is_new.then(|| RunningId { ids: Arc::clone(&self.ids), id: id.to_owned() })
+    }
+}
+
+impl Drop for RunningId {
+    fn drop(&mut self) {
+        self.ids.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+    }
+}

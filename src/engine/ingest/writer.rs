@@ -1,0 +1,428 @@
+//! The writer of one stream: an engine thread with a connection of its own that takes chunks until the commit.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::group::Pending;
+use super::merge::{self, Table};
+use super::stage::{Source, Stage};
+use super::{Chunk, Outcome, RunningId, TableLock, Target};
+use crate::engine::work::{CancelOnDrop, Work, quote};
+use crate::engine::{CATALOG, Engine, SCHEMA, metadata};
+use crate::error::{Error, ErrorKind, Result};
+use crate::ingest::Mode;
+use crate::tables::Kind;
+
+/// Takes the chunks of one stream; dropping it before the commit stores nothing.
+#[derive(Debug)]
+pub struct Writer {
+    messages: mpsc::Sender<Message>,
+    result: oneshot::Receiver<Result<Outcome>>,
+    written: Arc<AtomicU64>,
+    _cancel: CancelOnDrop,
+}
+
+/// What opening a stream came to.
+#[derive(Debug)]
+pub enum Opened {
+    /// The stream may flow.
+    Writer(Writer),
+    /// An ingest with this id has been stored before; this was its outcome.
+    Known(Outcome),
+}
+
+#[derive(Debug)]
+enum Message {
+    Chunk(Chunk),
+    /// Everything sent so far is to be written before the answer.
+    Flush(oneshot::Sender<()>),
+    /// The stream ended well: `received` rows.
+    Commit(u64),
+}
+
+impl Engine {
+    /// Opens a stream into `target`: the table's state is checked now, before any row is read.
+    ///
+    /// # Errors
+    /// `AlreadyExists`, `NotFound` and `FailedPrecondition` as the mode says; `Unavailable` while an ingest with the same
+    /// id is running.
+    pub async fn open_ingest(&self, target: Target) -> Result<Opened> {
+        if self.database().read_only {
+            return Err(Error::precondition("the database is read-only: this server was started with --read-only"));
+        }
+        let (messages, messages_rx) = mpsc::channel(1);
+        let (opened_tx, opened_rx) = oneshot::channel();
+        let (result_tx, result) = oneshot::channel();
+        let written = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&written);
+        // Not under the query timeout: a stream lasts as long as its client sends.
+        let cancel = self.spawn_untimed(move |work| {
+            let begun = work.and_then(|work| Stream::begin(work, target, count));
+            match begun {
+                Err(error) => drop(opened_tx.send(Err(error))),
+                Ok(Begun::Known(outcome)) => drop(opened_tx.send(Ok(Some(outcome)))),
+                Ok(Begun::Stream(stream)) => {
+                    if opened_tx.send(Ok(None)).is_ok() {
+                        stream.run(messages_rx, result_tx);
+                    }
+                }
+            }
+        })?;
+        match opened_rx.await.map_err(|_| Error::internal("the engine ended without an answer"))?? {
+            Some(outcome) => Ok(Opened::Known(outcome)),
+            None => Ok(Opened::Writer(Writer { messages, result, written, _cancel: cancel })),
+        }
+    }
+}
+
+impl Writer {
+    /// Hands over a chunk; waits while the engine is behind.
+    ///
+    /// # Errors
+    /// What went wrong with an earlier chunk: the stream is over.
+    pub async fn write(&mut self, chunk: Chunk) -> Result<()> {
+        self.send(Message::Chunk(chunk)).await
+    }
+
+    /// Waits until everything handed over is written.
+    pub async fn flush(&mut self) -> Result<()> {
+        let (done_tx, done) = oneshot::channel();
+        self.send(Message::Flush(done_tx)).await?;
+        match done.await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(self.failure().await),
+        }
+    }
+
+    /// Rows written so far, as far as it is known that they are no duplicates.
+    pub fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+
+    /// Ends the stream well, after `received` rows; the answer means that it is durable.
+    pub async fn commit(mut self, received: u64) -> Result<Outcome> {
+        self.send(Message::Commit(received)).await?;
+        (&mut self.result).await.unwrap_or_else(|_| Err(Error::internal("the engine ended without an answer")))
+    }
+
+    async fn send(&mut self, message: Message) -> Result<()> {
+        if self.messages.send(message).await.is_err() {
+            return Err(self.failure().await);
+        }
+        Ok(())
+    }
+
+    async fn failure(&mut self) -> Error {
+        match (&mut self.result).await {
+            Ok(Err(error)) => error,
+            _ => Error::internal("the engine ended without an answer"),
+        }
+    }
+}
+
+enum Begun {
+    Known(Outcome),
+    Stream(Box<Stream>),
+}
+
+/// A stream on its engine thread.
+struct Stream {
+    work: Work,
+    target: Target,
+    way: Way,
+    fresh: Stage,
+    suspects: Stage,
+    written: Arc<AtomicU64>,
+    inserted: u64,
+    replaced: u64,
+    _id: Option<RunningId>,
+}
+
+/// How the stream's rows reach the table.
+enum Way {
+    /// Straight into it, in a transaction that is open for the whole stream. The lock is that of a managed table.
+    Live { table: Table, _lock: Option<TableLock> },
+    /// Through a stage, merged at the end.
+    Staged,
+}
+
+impl Stream {
+    fn begin(work: Work, target: Target, written: Arc<AtomicU64>) -> Result<Begun> {
+        let ingests = &work.engine.ingests;
+        let id = match &target.ingest_id {
+            None => None,
+            Some(id) => {
+                let running = ingests.run_id(id).ok_or_else(|| {
+                    Error::new(ErrorKind::Unavailable, format!("ingest {id} is running: try again when it has ended"))
+                })?;
+                if let Some(outcome) = metadata::ingest_result(&work, id)? {
+                    return Ok(Begun::Known(outcome));
+                }
+                Some(running)
+            }
+        };
+        let way = choose_way(&work, &target)?;
+        let memory_bytes_max = work.engine.stage_bytes_max;
+        let fresh = Stage::new("ingest_fresh", &target.schema, memory_bytes_max);
+        let suspects = Stage::new("ingest_suspects", &target.schema, memory_bytes_max);
+        let stream = Self { work, target, way, fresh, suspects, written, inserted: 0, replaced: 0, _id: id };
+        if let Way::Live { table, .. } = &stream.way {
+            stream.work.execute("BEGIN TRANSACTION")?;
+            if table.is_new {
+                create_table(&stream.work, &stream.target, table)?;
+            }
+        }
+        Ok(Begun::Stream(Box::new(stream)))
+    }
+
+    /// Takes messages until the commit, or until the client is gone: then dropping the connection rolls back.
+    fn run(mut self, mut messages: mpsc::Receiver<Message>, result: oneshot::Sender<Result<Outcome>>) {
+        loop {
+            match messages.blocking_recv() {
+                None => return,
+                Some(Message::Flush(done)) => drop(done.send(())),
+                Some(Message::Chunk(chunk)) => {
+                    if let Err(error) = self.take(chunk) {
+                        let error = self.work.cancel.explain(error);
+                        drop(self);
+                        // The error is there before the channel closes, so that a sender who sees it closed finds it.
+                        drop(result.send(Err(error)));
+                        return;
+                    }
+                }
+                Some(Message::Commit(received)) => {
+                    self.commit(received, result);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, chunk: Chunk) -> Result<()> {
+        let Chunk { fresh, suspects, memory } = chunk;
+        match &self.way {
+            Way::Staged => {
+                self.fresh.add(&self.work, fresh, memory)?;
+                self.suspects.add(&self.work, suspects, None)
+            }
+            Way::Live { table, .. } if self.target.every_batch && table.kind.is_managed() => {
+                let table = table.clone();
+                let fresh = Source::of(&self.work, &self.target.schema, fresh);
+                let suspects = (!suspects.is_empty()).then(|| Source::of(&self.work, &self.target.schema, suspects));
+                let slot = self.work.slot()?;
+                let outcome = merge::merge(&self.work, &table, self.target.on_duplicate, Some(&fresh), suspects.as_ref())?;
+                drop(slot);
+                self.count(outcome);
+                Ok(())
+            }
+            Way::Live { table, .. } => {
+                let table = table.clone();
+                let source = Source::of(&self.work, &self.target.schema, fresh);
+                let slot = self.work.slot()?;
+                let inserted = insert(&self.work, &table, &source)?;
+                drop(slot);
+                drop(memory);
+                self.count(Outcome { inserted, ..Outcome::default() });
+                self.suspects.add(&self.work, suspects, None)
+            }
+        }
+    }
+
+    fn count(&mut self, outcome: Outcome) {
+        self.inserted += outcome.inserted;
+        self.replaced += outcome.replaced;
+        self.written.store(self.inserted + self.replaced, Ordering::Relaxed);
+    }
+
+    fn commit(mut self, received: u64, result: oneshot::Sender<Result<Outcome>>) {
+        let joins_group = matches!(self.way, Way::Staged)
+            && self.target.mode == Mode::Append
+            && self.fresh.is_in_memory()
+            && self.suspects.is_in_memory();
+        if joins_group {
+            let Self { work, target, fresh, suspects, _id, .. } = self;
+            let engine = Engine(Arc::clone(&work.engine));
+            drop(work);
+            engine.join_group(Pending { target, fresh, suspects, received, result, _id });
+            return;
+        }
+        let outcome = match &self.way {
+            Way::Live { table, .. } => {
+                let table = table.clone();
+                self.commit_live(&table, received)
+            }
+            Way::Staged => self.commit_staged(received),
+        };
+        let outcome = outcome.map_err(|error| self.work.cancel.explain(error));
+        // Locks and the id are free before the client hears of it.
+        drop(self);
+        drop(result.send(outcome));
+    }
+
+    fn commit_live(&mut self, table: &Table, received: u64) -> Result<Outcome> {
+        let engine = Arc::clone(&self.work.engine);
+        let _slot = engine.slots.acquire(&self.work.cancel)?;
+        if let Some(suspects) = self.suspects.source(&self.work)? {
+            let outcome = merge::merge(&self.work, table, self.target.on_duplicate, None, Some(&suspects))?;
+            self.count(outcome);
+        }
+        let outcome = self.outcome(received);
+        finish(&self.work, &self.target, table, &outcome)?;
+        self.work.execute("COMMIT")?;
+        Ok(outcome)
+    }
+
+    fn commit_staged(&mut self, received: u64) -> Result<Outcome> {
+        // Staged rows become readable before the transaction: what spills now is not part of it.
+        let (fresh, suspects) = (self.fresh.source(&self.work)?, self.suspects.source(&self.work)?);
+        let _lock = self.work.engine.ingests.lock(&self.target.table.to_lowercase(), &self.work.cancel)?;
+        let _slot = self.work.slot()?;
+        let work = &self.work;
+        work.transaction(|| {
+            merge_staged(work, &self.target, fresh.as_ref(), suspects.as_ref(), received)
+        })
+    }
+
+    fn outcome(&self, received: u64) -> Outcome {
+        let (inserted, replaced) = (self.inserted, self.replaced);
+        Outcome { received, inserted, replaced, duplicate: received.saturating_sub(inserted + replaced) }
+    }
+}
+
+/// Merges staged rows into the target, which is made or replaced as the mode says; inside a transaction, under the lock.
+pub(super) fn merge_staged(
+    work: &Work,
+    target: &Target,
+    fresh: Option<&Source>,
+    suspects: Option<&Source>,
+    received: u64,
+) -> Result<Outcome> {
+    if let Some(id) = &target.ingest_id
+        && let Some(outcome) = metadata::ingest_result(work, id)?
+    {
+        return Ok(outcome);
+    }
+    let table = prepare_table(work, target)?;
+    let outcome = if table.kind.is_managed() {
+        merge::merge(work, &table, target.on_duplicate, fresh, suspects)?
+    } else {
+        let inserted = fresh.map_or(Ok(0), |fresh| insert(work, &table, fresh))?;
+        Outcome { inserted, ..Outcome::default() }
+    };
+    let outcome = Outcome {
+        received,
+        duplicate: received.saturating_sub(outcome.inserted + outcome.replaced),
+        ..outcome
+    };
+    finish(work, target, &table, &outcome)?;
+    Ok(outcome)
+}
+
+/// The table to merge into, made if the mode says so.
+fn prepare_table(work: &Work, target: &Target) -> Result<Table> {
+    let existing = check_mode(work, target)?;
+    let is_new = target.mode == Mode::Replace || existing.is_none();
+    let name = existing.as_ref().map_or_else(|| target.table.clone(), |name| name.clone());
+    if let (Mode::Replace, Some(old)) = (target.mode, &existing) {
+        work.execute(&format!("DROP TABLE {CATALOG}.{SCHEMA}.{}", quote(old)))?;
+        metadata::forget(work, old)?;
+    }
+    let name = if is_new { target.table.clone() } else { name };
+    let table = Table { name, kind: target.kind, is_new };
+    if is_new {
+        create_table(work, target, &table)?;
+    }
+    Ok(table)
+}
+
+/// Checks what is there against the mode; answers the name of the table that is there.
+fn check_mode(work: &Work, target: &Target) -> Result<Option<String>> {
+    let Some(existing) = work.relation(&target.table)? else {
+        if target.mode == Mode::Append {
+            return Err(work.find_relation(&target.table).err().unwrap_or_else(|| Error::not_found("table not found")));
+        }
+        return Ok(None);
+    };
+    let name = existing.name;
+    match target.mode {
+        Mode::Create => Err(Error::already_exists(format!("table {name:?} already exists"))),
+        _ if existing.kind == Kind::View => {
+            Err(Error::precondition(format!("{name:?} is a view: rows cannot be stored in it")))
+        }
+        Mode::Append | Mode::CreateAppend if existing.kind != target.kind => Err(Error::precondition(format!(
+            "table {name:?} is a table of kind {}, the stream is of kind {}",
+            existing.kind.word(),
+            target.kind.word()
+        ))),
+        Mode::Append | Mode::CreateAppend | Mode::Replace => Ok(Some(name)),
+    }
+}
+
+/// Straight into a new table, or through a stage into one that others use.
+fn choose_way(work: &Work, target: &Target) -> Result<Way> {
+    let folded = target.table.to_lowercase();
+    let lock = work.engine.ingests.locks.try_lock(&folded);
+    let existing = check_mode(work, target)?;
+    match (existing, lock) {
+        (None, Some(lock)) => {
+            let table = Table { name: target.table.clone(), kind: target.kind, is_new: true };
+            Ok(Way::Live { table, _lock: Some(lock) })
+        }
+        (None, None) if target.mode == Mode::Create => {
+            Err(Error::already_exists(format!("table {:?} is being created by another ingest", target.table)))
+        }
+        (None, None) => Ok(Way::Staged),
+        // Rows of a plain table have no key: nothing to check, and appends do not conflict.
+        (Some(name), _) if target.mode != Mode::Replace && !target.kind.is_managed() => {
+            Ok(Way::Live { table: Table { name, kind: target.kind, is_new: false }, _lock: None })
+        }
+        (Some(name), lock) if target.mode != Mode::Replace && target.every_batch => {
+            // Counting what is really stored after each batch needs the table for the whole stream.
+            let lock = match lock {
+                Some(lock) => lock,
+                None => work.engine.ingests.lock(&folded, &work.cancel)?,
+            };
+            Ok(Way::Live { table: Table { name, kind: target.kind, is_new: false }, _lock: Some(lock) })
+        }
+        (Some(_), _) => Ok(Way::Staged),
+    }
+}
+
+fn create_table(work: &Work, target: &Target, table: &Table) -> Result<()> {
+    let sql = if table.kind.is_managed() {
+        let columns: Vec<String> = table
+            .kind
+            .columns()
+            .iter()
+            .map(|column| format!("{} {}{}", column.name, column.sql_type, if column.nullable { "" } else { " NOT NULL" }))
+            .collect();
+        format!("CREATE TABLE {} ({})", table.sql(), columns.join(", "))
+    } else {
+        let columns = Source::of(work, &target.schema, Vec::new());
+        work.execute(&format!("CREATE TABLE {} AS FROM {} LIMIT 0", table.sql(), columns.from))?;
+        return Ok(());
+    };
+    work.execute(&sql)?;
+    Ok(())
+}
+
+/// Inserts rows that need no look at the table.
+fn insert(work: &Work, table: &Table, source: &Source) -> Result<u64> {
+    if table.kind.is_managed() {
+        return merge::insert_fresh(work, table, source);
+    }
+    work.execute(&format!("INSERT INTO {} BY NAME FROM {}", table.sql(), source.from))
+}
+
+/// Writes what is kept about the ingest, in its transaction.
+fn finish(work: &Work, target: &Target, table: &Table, outcome: &Outcome) -> Result<()> {
+    if table.kind.is_managed() {
+        metadata::record(work, &table.name, table.kind, &target.provenance, table.is_new)?;
+    }
+    if let Some(id) = &target.ingest_id {
+        metadata::remember_ingest(work, id, &table.name, outcome, work.engine.ids_max)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,259 @@
+//! The tables that the server keeps in the data file: `_metadata`, one row a managed table, and `_ingests`, the results of
+//! ingests that had an id. Both are written in the transaction that they tell about.
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{Date32Type, Int64Type, TimestampMicrosecondType};
+use duckdb_neo::Parameters;
+use duckdb_neo::connection::Connection;
+
+use super::work::{Work, quote};
+use super::{CATALOG, Engine, ingest::Outcome, ingest::Provenance};
+use crate::error::{Error, Result};
+use crate::tables::{Kind, METADATA_TABLE};
+
+/// The table of results of ingests that had an id.
+pub(in crate::engine) const INGESTS_TABLE: &str = "_ingests";
+
+/// The current time as a TIMESTAMP in UTC. `now()` is the start of the transaction.
+const NOW: &str = "(epoch_us(now())).make_timestamp()";
+
+/// A row of `_metadata`. Times are microseconds since 1970 (UTC), dates are days since then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Metadata {
+    /// The name as it was created.
+    pub table: String,
+    /// The kind.
+    pub kind: Kind,
+    /// When the data was fetched.
+    pub fetched_at: Option<i64>,
+    /// First day of the data.
+    pub from_date: Option<i32>,
+    /// Last day of the data.
+    pub to_date: Option<i32>,
+    /// Rows stored, as of the last change.
+    pub row_count: i64,
+    /// Event names that the fetch was limited to.
+    pub filter_events: Vec<String>,
+    /// Expression that the fetch was filtered by.
+    pub filter_where: Option<String>,
+    /// When the table was created.
+    pub created_at: Option<i64>,
+    /// When it was last written by an ingest.
+    pub updated_at: Option<i64>,
+}
+
+/// Makes the server's tables in a data file that does not have them.
+pub(in crate::engine) fn create_tables(connection: &Connection) -> Result<()> {
+    let metadata = format!(
+        "CREATE TABLE IF NOT EXISTS {CATALOG}.main.{METADATA_TABLE} (table_name VARCHAR NOT NULL, type VARCHAR NOT NULL, \
+         fetched_at TIMESTAMP, from_date DATE, to_date DATE, row_count BIGINT NOT NULL, filter_events VARCHAR[], \
+         filter_where VARCHAR, created_at TIMESTAMP NOT NULL, updated_at TIMESTAMP NOT NULL)"
+    );
+    connection.execute(metadata, Parameters::None)?;
+    let ingests = format!(
+        "CREATE TABLE IF NOT EXISTS {CATALOG}.main.{INGESTS_TABLE} (ingest_id VARCHAR NOT NULL, table_name VARCHAR NOT NULL, \
+         rows_received BIGINT NOT NULL, rows_inserted BIGINT NOT NULL, rows_duplicate BIGINT NOT NULL, \
+         rows_replaced BIGINT NOT NULL, finished_at TIMESTAMP NOT NULL)"
+    );
+    connection.execute(ingests, Parameters::None)?;
+    Ok(())
+}
+
+impl Engine {
+    /// The `_metadata` row of a managed table.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such table, `FailedPrecondition` when it is not managed.
+    pub async fn metadata(&self, table: String) -> Result<Metadata> {
+        self.run(None, move |work| {
+            if let Some(metadata) = find(work, &table)? {
+                return Ok(metadata);
+            }
+            let listing = work.find_relation(&table)?;
+            Err(Error::precondition(format!(
+                "{} is a plain {}: only tables of events and profiles have metadata",
+                listing.name,
+                listing.kind.word()
+            )))
+        })
+        .await
+    }
+}
+
+/// Whether the data file has the server's tables: a read-only file may lack them.
+fn exists(work: &Work) -> Result<bool> {
+    if !work.engine.database.read_only {
+        return Ok(true);
+    }
+    let sql = "SELECT 1 FROM duckdb_tables() WHERE database_name = $1 AND schema_name = 'main' AND table_name = $2";
+    let batches = work.collect(sql, Parameters::positional(&[&CATALOG, &METADATA_TABLE]))?;
+    Ok(!batches.is_empty())
+}
+
+/// All rows of `_metadata`.
+pub(in crate::engine) fn all(work: &Work) -> Result<Vec<Metadata>> {
+    if !exists(work)? {
+        return Ok(Vec::new());
+    }
+    let batches = work.collect(&format!("{SELECT} ORDER BY table_name"), Parameters::None)?;
+    batches.iter().map(read).collect::<Result<Vec<_>>>().map(|rows| rows.concat())
+}
+
+/// The row of one table, if it is managed.
+pub(in crate::engine) fn find(work: &Work, table: &str) -> Result<Option<Metadata>> {
+    if !exists(work)? {
+        return Ok(None);
+    }
+    let sql = format!("{SELECT} WHERE lower(table_name) = lower($1)");
+    let batches = work.collect(&sql, Parameters::positional(&[&table]))?;
+    Ok(batches.first().map(read).transpose()?.and_then(|rows| rows.into_iter().next()))
+}
+
+/// The name and kind of a managed table.
+pub(in crate::engine) fn kind_of(work: &Work, table: &str) -> Result<Option<(String, Kind)>> {
+    Ok(find(work, table)?.map(|metadata| (metadata.table, metadata.kind)))
+}
+
+const SELECT: &str = "SELECT table_name, type, fetched_at, from_date, to_date, row_count, \
+                      coalesce(filter_events, []) AS filter_events, filter_where, created_at, updated_at \
+                      FROM merganser.main._metadata";
+
+fn read(batch: &RecordBatch) -> Result<Vec<Metadata>> {
+    let text = |column: usize, row: usize| {
+        let values = batch.column(column).as_string_opt::<i32>()?;
+        values.is_valid(row).then(|| values.value(row).to_owned())
+    };
+    let time = |column: usize, row: usize| {
+        let values = batch.column(column).as_primitive_opt::<TimestampMicrosecondType>()?;
+        values.is_valid(row).then(|| values.value(row))
+    };
+    let date = |column: usize, row: usize| {
+        let values = batch.column(column).as_primitive_opt::<Date32Type>()?;
+        values.is_valid(row).then(|| values.value(row))
+    };
+    let words = |column: usize, row: usize| {
+        let list = batch.column(column).as_list_opt::<i32>()?.value(row);
+        let strings = list.as_string_opt::<i32>()?;
+        Some(strings.iter().flatten().map(str::to_owned).collect::<Vec<_>>())
+    };
+    (0..batch.num_rows())
+        .map(|row| {
+            let kind = text(1, row).and_then(|word| Kind::from_word(&word));
+            let counts = batch.column(5).as_primitive_opt::<Int64Type>();
+            Ok(Metadata {
+                table: text(0, row).unwrap_or_default(),
+                kind: kind.ok_or_else(|| Error::internal("a row of _metadata has an unknown type"))?,
+                fetched_at: time(2, row),
+                from_date: date(3, row),
+                to_date: date(4, row),
+                row_count: counts.map(|counts| counts.value(row)).unwrap_or_default(),
+                filter_events: words(6, row).unwrap_or_default(),
+                filter_where: text(7, row),
+                created_at: time(8, row),
+                updated_at: time(9, row),
+            })
+        })
+        .collect()
+}
+
+/// After a change by SQL: rows of tables that are gone go, and the counts of tables that rows were deleted from are taken.
+pub(in crate::engine) fn follow_catalog<'a>(work: &Work, deleted_from: impl Iterator<Item = &'a str>) -> Result<()> {
+    let gone = format!(
+        "lower(table_name) NOT IN (SELECT lower(table_name) FROM duckdb_tables() \
+         WHERE database_name = '{CATALOG}' AND schema_name = 'main')"
+    );
+    let stale = work.collect(&format!("SELECT 1 FROM {CATALOG}.main.{METADATA_TABLE} WHERE {gone} LIMIT 1"), Parameters::None)?;
+    if !stale.is_empty() {
+        // Only now: a transaction may write to one database, and the change may have been to another.
+        work.execute(&format!("DELETE FROM {CATALOG}.main.{METADATA_TABLE} WHERE {gone}"))?;
+    }
+    for table in deleted_from {
+        if kind_of(work, table)?.is_some() {
+            let sql = format!(
+                "UPDATE {CATALOG}.main.{METADATA_TABLE} SET row_count = (SELECT count(*) FROM {CATALOG}.main.{}) \
+                 WHERE lower(table_name) = lower($1)",
+                quote(table)
+            );
+            work.execute_with(&sql, Parameters::positional(&[&table]))?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes the row of a table after an ingest into it, in the ingest's transaction: a new row, or for an append the wider
+/// dates, the new fetched_at and the count; the first filters stay.
+pub(in crate::engine) fn record(work: &Work, table: &str, kind: Kind, from: &Provenance, is_new: bool) -> Result<()> {
+    let count = format!("(SELECT count(*) FROM {CATALOG}.main.{})", quote(table));
+    let fetched_at = from.fetched_at.map_or_else(|| NOW.to_owned(), |us| format!("make_timestamp({us}::BIGINT)"));
+    let date = |day: Option<i32>| day.map_or_else(|| "NULL::DATE".to_owned(), |day| format!("(DATE '1970-01-01' + {day}::INTEGER)"));
+    let (from_date, to_date) = (date(from.from_date), date(from.to_date));
+    if !is_new {
+        let sql = format!(
+            "UPDATE {CATALOG}.main.{METADATA_TABLE} SET fetched_at = {fetched_at}, from_date = least(from_date, {from_date}), \
+             to_date = greatest(to_date, {to_date}), row_count = {count}, updated_at = {NOW} \
+             WHERE lower(table_name) = lower($1)"
+        );
+        work.execute_with(&sql, Parameters::positional(&[&table]))?;
+        return Ok(());
+    }
+    let events = if from.filter_events.is_empty() {
+        "NULL::VARCHAR[]".to_owned()
+    } else {
+        let quoted: Vec<String> = from.filter_events.iter().map(|name| literal(name)).collect();
+        format!("[{}]", quoted.join(", "))
+    };
+    let filter_where = from.filter_where.as_deref().map_or_else(|| "NULL".to_owned(), literal);
+    let sql = format!(
+        "INSERT INTO {CATALOG}.main.{METADATA_TABLE} VALUES ($1, '{}', {fetched_at}, {from_date}, {to_date}, {count}, {events}, \
+         {filter_where}, {NOW}, {NOW})",
+        kind.word()
+    );
+    work.execute_with(&sql, Parameters::positional(&[&table]))?;
+    Ok(())
+}
+
+/// Removes the row of a table, in the transaction that drops it.
+pub(in crate::engine) fn forget(work: &Work, table: &str) -> Result<()> {
+    let sql = format!("DELETE FROM {CATALOG}.main.{METADATA_TABLE} WHERE lower(table_name) = lower($1)");
+    work.execute_with(&sql, Parameters::positional(&[&table]))?;
+    Ok(())
+}
+
+/// `text` as an SQL string.
+fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// The result of the ingest with this id, if it is remembered.
+pub(in crate::engine) fn ingest_result(work: &Work, id: &str) -> Result<Option<Outcome>> {
+    let sql = format!(
+        "SELECT rows_received, rows_inserted, rows_duplicate, rows_replaced FROM {CATALOG}.main.{INGESTS_TABLE} \
+         WHERE ingest_id = $1"
+    );
+    let batches = work.collect(&sql, Parameters::positional(&[&id]))?;
+    let Some(batch) = batches.first() else { return Ok(None) };
+    let number = |column: usize| {
+        let values = batch.column(column).as_primitive_opt::<Int64Type>();
+        values.and_then(|values| u64::try_from(values.value(0)).ok()).unwrap_or_default()
+    };
+    Ok(Some(Outcome { received: number(0), inserted: number(1), duplicate: number(2), replaced: number(3) }))
+}
+
+/// Remembers the result of an ingest with an id, in its transaction; the oldest beyond `ids_max` are forgotten.
+pub(in crate::engine) fn remember_ingest(work: &Work, id: &str, table: &str, outcome: &Outcome, ids_max: usize) -> Result<()> {
+    let Outcome { received, inserted, duplicate, replaced } = outcome;
+    let sql = format!(
+        "INSERT INTO {CATALOG}.main.{INGESTS_TABLE} VALUES ($1, $2, {received}, {inserted}, {duplicate}, {replaced}, {NOW})"
+    );
+    work.execute_with(&sql, Parameters::positional(&[&id, &table]))?;
+    let count = work.collect(&format!("SELECT count(*) FROM {CATALOG}.main.{INGESTS_TABLE}"), Parameters::None)?;
+    let count = count.first().and_then(|batch| batch.column(0).as_primitive_opt::<Int64Type>()).map_or(0, |c| c.value(0));
+    // A tenth more than the limit may gather, so that not every ingest pays for forgetting.
+    if usize::try_from(count).is_ok_and(|count| count > ids_max + ids_max / 10) {
+        work.execute(&format!(
+            "DELETE FROM {CATALOG}.main.{INGESTS_TABLE} WHERE finished_at < (SELECT min(finished_at) FROM (SELECT finished_at \
+             FROM {CATALOG}.main.{INGESTS_TABLE} ORDER BY finished_at DESC LIMIT {ids_max}))"
+        ))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,107 @@
+//! The engine: the only folder that names DuckDB.
+//!
+//! [`Engine`] is a cheap handle. Its methods are `async`, but all DuckDB work runs on the engine's own [`threads`], each
+//! piece of work on a connection of its own; dropping the future or the [`Rows`] interrupts the work.
+//!
+//! The DuckDB instance is in-memory and the data file is attached to it as `merganser`, so that a failed checkpoint
+//! invalidates the attachment, which can be attached again, and not the process.
+
+mod cancel;
+mod catalog;
+mod error;
+mod ffi;
+mod import;
+mod ingest;
+mod metadata;
+mod open;
+mod query;
+mod slots;
+mod statement;
+mod threads;
+mod timezone;
+mod work;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use duckdb_neo::instance::Instance;
+
+pub use catalog::{ColumnDescription, TableDescription, TableListing};
+pub use ingest::{Chunk, Opened, Outcome, Provenance, ROW_COLUMN, Target, Writer};
+pub use metadata::Metadata;
+pub use query::{Executed, Rows};
+pub use statement::{Execution, Insert, Plan};
+
+use crate::config::{Engine as EngineConfig, Query as QueryConfig};
+use crate::error::Result;
+
+/// The name that the data file is attached as.
+pub const CATALOG: &str = "merganser";
+/// The schema that holds the tables.
+pub const SCHEMA: &str = "main";
+
+/// Where the data is, and whether it may be written.
+#[derive(Clone, Debug)]
+pub struct Database {
+    /// The file; none for an in-memory database.
+    pub path: Option<PathBuf>,
+    /// The directory for what does not fit in memory; none: DuckDB's default.
+    pub temp_directory: Option<PathBuf>,
+    /// Opened for reading only; writes are `FailedPrecondition`.
+    pub read_only: bool,
+}
+
+/// A running DuckDB with the data file attached; cheap to clone.
+#[derive(Clone)]
+pub struct Engine(Arc<Inner>);
+
+struct Inner {
+    // Dropped in this order: nothing runs any more when the instance closes.
+    threads: threads::Threads,
+    watchdog: cancel::Watchdog,
+    slots: slots::Slots,
+    imports: Arc<import::Imports>,
+    ingests: ingest::Ingests,
+    instance: Instance,
+    database: Database,
+    config: EngineConfig,
+    query: QueryConfig,
+    /// Bytes of one stream's rows that wait in memory; more go to a temporary table.
+    stage_bytes_max: usize,
+    /// Ingest ids that are remembered.
+    ids_max: usize,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("database", &self.0.database).finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// DuckDB's version, such as `v2.0.0`.
+    pub fn duckdb_version() -> &'static str {
+        duckdb_neo::library_version().unwrap_or("unknown")
+    }
+
+    /// Where the data is, and whether it may be written.
+    pub fn database(&self) -> &Database {
+        &self.0.database
+    }
+
+    /// Writes everything from the WAL into the data file; called when the server stops.
+    pub async fn checkpoint(&self) -> Result<()> {
+        if self.0.database.read_only || self.0.database.path.is_none() {
+            return Ok(());
+        }
+        self.run(None, |work| work.execute(&format!("CHECKPOINT {CATALOG}")).map(drop)).await
+    }
+
+    /// The time by which a statement has to end: the call's deadline or the query timeout, whichever comes first.
+    fn deadline(&self, call: Option<Instant>) -> Option<Instant> {
+        let timeout = self.0.config.query_timeout;
+        let own = (!timeout.is_zero()).then(|| Instant::now() + timeout);
+        [call, own].into_iter().flatten().min()
+    }
+}

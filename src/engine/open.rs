@@ -1,0 +1,123 @@
+//! Opening: the instance, its settings, our functions, the data file, and the tables that the server keeps in it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytesize::ByteSize;
+use duckdb_neo::environment::{Environment, StorageLocation};
+use duckdb_neo::instance::{AttachBuilder, Instance, InstanceBuilder};
+
+use super::threads::Threads;
+use super::{CATALOG, Database, Engine, Inner, cancel::Watchdog, import, ingest, metadata, slots::Slots, timezone};
+use crate::config::{Config, Engine as EngineConfig};
+use crate::error::{Error, Result};
+
+impl Engine {
+    /// Opens DuckDB with `database` attached.
+    ///
+    /// # Errors
+    /// `NotFound` when a read-only file is missing, `FailedPrecondition` when another process holds the file (the
+    /// message names it), `InvalidArgument` when the file is not a database or a setting is refused.
+    pub fn open(config: &Config, database: Database) -> Result<Self> {
+        let engine = &config.engine;
+        let environment = Environment::new()?;
+        let instance = options(engine, &database).build(&environment)?;
+        attach(&instance, &database)?;
+        let imports = Arc::new(import::Imports::default());
+        let connection = instance.connect()?;
+        import::register(&connection, Arc::clone(&imports))?;
+        timezone::register(&connection)?;
+        if !database.read_only {
+            metadata::create_tables(&connection)?;
+        }
+        drop(connection);
+        let inner = Inner {
+            threads: Threads::new(engine.open_max, bytes(engine.stack_bytes)),
+            watchdog: Watchdog::start()?,
+            slots: Slots::new(engine.statements_max, engine.statements_queue_max, engine.statements_queue_wait),
+            imports,
+            ingests: ingest::Ingests::default(),
+            instance,
+            database,
+            config: engine.clone(),
+            query: config.query.clone(),
+            // All streams together stay within half of the budget; the rest is for chunks on their way.
+            stage_bytes_max: bytes(config.ingest.memory) / config.ingest.streams_max.max(1) / 2,
+            ids_max: config.ingest.ids_max,
+        };
+        Ok(Self(Arc::new(inner)))
+    }
+}
+
+fn bytes(size: ByteSize) -> usize {
+    usize::try_from(size.as_u64()).unwrap_or(usize::MAX)
+}
+
+/// The instance's settings. Extensions are never fetched: the binary holds what it needs.
+fn options(config: &EngineConfig, database: &Database) -> InstanceBuilder {
+    let mut options = InstanceBuilder::new()
+        .option("autoinstall_known_extensions", "false")
+        .option("autoload_known_extensions", "false")
+        .option("allow_community_extensions", "false")
+        .option("memory_limit", config.memory_limit.as_u64().to_string() + "B")
+        .option("threads", config.threads.to_string())
+        .option("checkpoint_threshold", config.checkpoint_threshold.as_u64().to_string() + "B")
+        .option("max_temp_directory_size", config.temp_directory_max.as_u64().to_string() + "B");
+    if let Some(directory) = database.temp_directory.as_ref().and_then(|directory| directory.to_str()) {
+        options = options.option("temp_directory", directory);
+    }
+    options
+}
+
+fn attach(instance: &Instance, database: &Database) -> Result<()> {
+    let location = match &database.path {
+        None => StorageLocation::InMemory,
+        Some(path) => {
+            let text = path.to_str().ok_or_else(|| Error::invalid("the database path is not valid UTF-8"))?;
+            StorageLocation::OnDisk(text.to_owned())
+        }
+    };
+    let mut attachment = AttachBuilder::new(location).alias(CATALOG).make_default();
+    if database.read_only {
+        attachment = attachment.option("read_only", "true");
+    }
+    match instance.attach(attachment) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(explain(error, database.path.as_deref())),
+    }
+}
+
+/// The one clear line for a file that cannot be opened.
+fn explain(error: duckdb_neo::Error, path: Option<&Path>) -> Error {
+    let shown = path.map(|path| path.display().to_string()).unwrap_or_default();
+    let message = if error.message.contains("Could not set lock on file") {
+        let holder = holder(&error.message).map_or_else(|| "another process".to_owned(), |holder| holder);
+        format!("database file {shown} is in use by {holder}: stop it first, or open the file with --read-only on both sides")
+    } else {
+        let reason = error.message.lines().next().unwrap_or_default();
+        format!("cannot open database file {shown}: {reason}")
+    };
+    Error::precondition(message).with_source(error)
+}
+
+/// `process 123 (merganser)`, read from `… Conflicting lock is held in /path/merganser (PID 123) …`.
+fn holder(message: &str) -> Option<String> {
+    let (before, after) = message.split_once("(PID ")?;
+    let (pid, _) = after.split_once(')')?;
+    let program = before.rsplit("held in ").next().map(str::trim).unwrap_or_default();
+    let name = Path::new(program).file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    Some(if name.is_empty() { format!("process {pid}") } else { format!("process {pid} ({name})") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_holder_is_named() {
+        let message = "IO Error: Could not set lock on file \"/data/a.duckdb\": Conflicting lock is held in \
+                       /usr/bin/python3.11 (PID 4711). See also https://duckdb.org/docs/connect/concurrency";
+        assert_eq!(holder(message).as_deref(), Some("process 4711 (python3.11)"));
+        assert_eq!(holder("IO Error: Could not set lock on file"), None);
+    }
+}

@@ -1,0 +1,279 @@
+//! Statements: exactly one per text, told apart by what running them means, and what they may do to managed tables.
+//!
+//! DuckDB 2.0 runs the first statements of a text before it reads the later ones, so several are refused here, before any
+//! of them runs. Rows enter managed tables through ingest only: an INSERT becomes an ingest of the rows that it gives,
+//! UPDATE, MERGE and ALTER are refused, and after any other change the metadata follows in the same transaction.
+
+mod scan;
+
+use std::time::Instant;
+
+use arrow::datatypes::{Schema, SchemaRef};
+use duckdb_neo::Parameters;
+use duckdb_neo::connection::Connection;
+use duckdb_neo::query_result::StatementType;
+use duckdb_neo::statement::{SchemaBind, Statement};
+
+use super::work::Work;
+use super::{Engine, Executed, ffi, metadata};
+use crate::error::{Error, Result};
+use crate::tables::{Kind, METADATA_TABLE};
+use scan::{Action, Target};
+
+/// What running a statement means.
+#[derive(Debug)]
+pub enum Plan {
+    /// It only reads: its columns are known and it may be run when its rows are asked for.
+    Rows(SchemaRef),
+    /// It changes something, or its columns are known only when it has run: run it once.
+    Change,
+    /// An INSERT into a managed table: an ingest of the rows of a query.
+    Insert(Insert),
+}
+
+/// What executing a statement came to.
+#[derive(Debug)]
+pub enum Execution {
+    /// It has run.
+    Done(Executed),
+    /// It is an INSERT into a managed table: the caller makes the ingest.
+    Insert(Insert),
+}
+
+/// An INSERT into a managed table.
+#[derive(Debug)]
+pub struct Insert {
+    /// The table's name as it was created.
+    pub table: String,
+    /// Its kind.
+    pub kind: Kind,
+    /// The query whose rows are inserted.
+    pub source: String,
+    /// The names of the query's columns, in order; none: its own names (BY NAME).
+    pub columns: Option<Vec<String>>,
+    /// INSERT OR REPLACE.
+    pub replace: bool,
+}
+
+/// The one statement of `sql`.
+///
+/// # Errors
+/// `InvalidArgument` for no statement, several, or one that cannot be parsed.
+pub(in crate::engine) fn single(connection: &Connection, sql: &str) -> Result<Statement<'static>> {
+    let mut statements = connection.parse(sql)?;
+    let Some(first) = statements.next() else {
+        return Err(Error::invalid("the query text is empty: one statement is expected"));
+    };
+    let first = first?;
+    match statements.next() {
+        None => Ok(first),
+        Some(Ok(_)) => Err(Error::invalid("several statements in one text are not run: send them one by one")),
+        Some(Err(error)) => Err(error.into()),
+    }
+}
+
+impl Engine {
+    /// Tells what running `sql` means, without running it.
+    pub async fn plan(&self, sql: String, deadline: Option<Instant>) -> Result<Plan> {
+        self.run(deadline, move |work| work.plan(&sql)).await
+    }
+
+    /// Runs a statement to its end, once; an INSERT into a managed table is only taken apart.
+    pub async fn execute(&self, sql: String, deadline: Option<Instant>) -> Result<Execution> {
+        self.run(deadline, move |work| work.change(&sql)).await
+    }
+}
+
+impl Work {
+    fn plan(&self, sql: &str) -> Result<Plan> {
+        let (statement, targets) = self.read(sql)?;
+        let statement_type = statement.get_type()?;
+        if let Some(insert) = self.check_targets(sql, statement_type, &targets)? {
+            return Ok(Plan::Insert(insert));
+        }
+        // A change inside a CTE makes even a SELECT a change.
+        let only_reads = only_reads(statement_type) && (targets.is_empty() || statement_type == StatementType::Explain);
+        if only_reads { self.schema_of(&statement).map(Plan::Rows) } else { Ok(Plan::Change) }
+    }
+
+    fn read(&self, sql: &str) -> Result<(Statement<'static>, Vec<Target>)> {
+        self.limit_length(sql)?;
+        let statement = single(&self.connection, sql)?;
+        let targets = scan::targets(&self.connection, sql)?;
+        Ok((statement, targets))
+    }
+
+    fn limit_length(&self, sql: &str) -> Result<()> {
+        let bytes_max = self.engine.config.statement_bytes_max.as_u64();
+        if sql.len() as u64 > bytes_max {
+            return Err(Error::exhausted(format!(
+                "the statement has {} bytes; the limit is {bytes_max} (engine.statement_bytes_max)",
+                sql.len()
+            )));
+        }
+        Ok(())
+    }
+
+    /// The columns that a query will have: it is planned and dropped, not run.
+    pub(in crate::engine) fn schema_of(&self, statement: &Statement<'static>) -> Result<SchemaRef> {
+        let result = statement.arrow_query(&self.connection, Parameters::None, None)?;
+        Ok(ffi::schema_from(result.schema()?)?)
+    }
+
+    /// Refuses what may not be done to managed tables; answers the ingest that an INSERT into one means.
+    fn check_targets(&self, sql: &str, statement_type: StatementType, targets: &[Target]) -> Result<Option<Insert>> {
+        for target in targets {
+            if target.is_server_table() {
+                return Err(Error::precondition(format!("`{}` is written by the server only", target.name)));
+            }
+            let Some(name) = target.managed_name() else { continue };
+            let Some((table, kind)) = metadata::kind_of(self, name)? else { continue };
+            match target.action {
+                Action::Insert if statement_type == StatementType::Insert => {
+                    return self.plan_insert(sql, target, targets, table, kind).map(Some);
+                }
+                Action::Delete | Action::Drop => {}
+                Action::Insert | Action::Update | Action::Merge | Action::Alter | Action::Replace | Action::CopyInto => {
+                    return Err(Error::precondition(format!(
+                        "{} is not possible here on {table}, a table of {}: {}",
+                        target.action.word(),
+                        kind.word(),
+                        target.action.hint()
+                    )));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn plan_insert(&self, sql: &str, target: &Target, targets: &[Target], table: String, kind: Kind) -> Result<Insert> {
+        if targets.len() > 1 {
+            return Err(Error::precondition(format!(
+                "an INSERT into {table}, a table of {}, must be a statement of its own",
+                kind.word()
+            )));
+        }
+        let parts = scan::insert_parts(&self.connection, sql, target)?;
+        let columns = match parts.columns {
+            Some(columns) => Some(columns),
+            None if parts.by_name => None,
+            None => Some(kind.columns().iter().map(|column| column.name.to_owned()).collect()),
+        };
+        if let Some(names) = &columns {
+            let statement = single(&self.connection, &parts.source)?;
+            let SchemaBind { schema, .. } = statement.bind(&self.connection)?;
+            if schema.len()? != names.len() {
+                return Err(Error::invalid(format!(
+                    "table {table} gets {} columns but {} values were given",
+                    names.len(),
+                    schema.len()?
+                )));
+            }
+        }
+        Ok(Insert { table, kind, source: parts.source, columns, replace: parts.replace })
+    }
+
+    /// Runs a statement that changes something; the metadata follows in the same transaction.
+    fn change(&self, sql: &str) -> Result<Execution> {
+        let (statement, targets) = self.read(sql)?;
+        let statement_type = statement.get_type()?;
+        if let Some(insert) = self.check_targets(sql, statement_type, &targets)? {
+            return Ok(Execution::Insert(insert));
+        }
+        if statement_type == StatementType::Transaction {
+            return Err(Error::unimplemented(
+                "transactions across statements are not offered yet: every statement is a transaction of its own",
+            ));
+        }
+        if self.engine.database.read_only || !may_change_tables(statement_type) {
+            return self.run_change(&statement).map(Execution::Done);
+        }
+        let _locks = self.lock_targets(&targets)?;
+        let deleted_from = targets.iter().filter(|target| target.action == Action::Delete).map(|target| target.name.as_str());
+        self.transaction(|| {
+            let executed = self.run_change(&statement)?;
+            metadata::follow_catalog(self, deleted_from)?;
+            Ok(Execution::Done(executed))
+        })
+    }
+
+    /// Managed tables are dropped and deleted from while no ingest merges into them.
+    fn lock_targets(&self, targets: &[Target]) -> Result<Vec<super::ingest::TableLock>> {
+        let mut names: Vec<String> = targets
+            .iter()
+            .filter(|target| matches!(target.action, Action::Delete | Action::Drop))
+            .filter_map(|target| target.managed_name().map(str::to_ascii_lowercase))
+            .collect();
+        // One order for everybody, so that two statements cannot wait for each other.
+        names.sort_unstable();
+        names.dedup();
+        names.into_iter().map(|name| self.engine.ingests.lock(&name, &self.cancel)).collect()
+    }
+
+    fn run_change(&self, statement: &Statement<'static>) -> Result<Executed> {
+        let (schema, batches) = self.collect_statement(statement, Parameters::None)?;
+        let statement_type = statement.get_type()?;
+        let changes_rows = matches!(
+            statement_type,
+            StatementType::Insert | StatementType::Update | StatementType::Delete | StatementType::MergeInto
+                | StatementType::Copy
+        );
+        if changes_rows && let Some(changed) = changed_rows(&schema, &batches) {
+            return Ok(Executed { changed: Some(changed), schema: empty_schema(), batches: Vec::new() });
+        }
+        if has_no_rows(statement_type) {
+            return Ok(Executed { changed: None, schema: empty_schema(), batches: Vec::new() });
+        }
+        Ok(Executed { changed: None, schema, batches })
+    }
+}
+
+/// Statements that read and can be run when their rows are asked for. A Multi (PIVOT) has columns only when it runs.
+fn only_reads(statement_type: StatementType) -> bool {
+    matches!(statement_type, StatementType::Select | StatementType::Explain | StatementType::Relation)
+}
+
+/// Statements after which a managed table may be gone, or hold fewer rows. Others (CHECKPOINT, ATTACH, SET) must or should
+/// not run inside a transaction.
+fn may_change_tables(statement_type: StatementType) -> bool {
+    matches!(
+        statement_type,
+        StatementType::Delete
+            | StatementType::Drop
+            | StatementType::Alter
+            | StatementType::Create
+            | StatementType::Select
+            | StatementType::Multi
+            | StatementType::Insert
+            | StatementType::Update
+            | StatementType::MergeInto
+    )
+}
+
+fn has_no_rows(statement_type: StatementType) -> bool {
+    matches!(
+        statement_type,
+        StatementType::Create | StatementType::CreateFunc | StatementType::Drop | StatementType::Alter
+            | StatementType::Set | StatementType::VariableSet | StatementType::Transaction | StatementType::Attach
+            | StatementType::Detach | StatementType::Load | StatementType::Prepare | StatementType::Vacuum
+    )
+}
+
+/// DuckDB answers a change with one row of one column `Count`; RETURNING answers other columns.
+fn changed_rows(schema: &Schema, batches: &[arrow::array::RecordBatch]) -> Option<u64> {
+    use arrow::array::AsArray;
+    use arrow::datatypes::Int64Type;
+    let is_count = schema.fields().len() == 1 && schema.field(0).name() == "Count";
+    let column = batches.first().filter(|_| is_count)?.column(0).as_primitive_opt::<Int64Type>()?;
+    u64::try_from(column.values().first().copied()?).ok()
+}
+
+fn empty_schema() -> SchemaRef {
+    SchemaRef::new(Schema::empty())
+}
+
+impl Target {
+    fn is_server_table(&self) -> bool {
+        [METADATA_TABLE, metadata::INGESTS_TABLE].iter().any(|name| self.name.eq_ignore_ascii_case(name))
+    }
+}

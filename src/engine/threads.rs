@@ -1,0 +1,154 @@
+//! The engine's own threads. DuckDB needs deep stacks (a chain of CTEs overflows 2 MiB) and blocks, so its work runs
+//! here and never on the async runtime. A thread that is done waits for the next job; the number of threads is bounded.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// How long an idle thread stays.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// A bounded set of threads; cheap to clone.
+#[derive(Clone)]
+pub(in crate::engine) struct Threads(Arc<Shared>);
+
+struct Shared {
+    state: Mutex<State>,
+    job_ready: Condvar,
+    threads_max: usize,
+    stack_bytes: usize,
+}
+
+#[derive(Default)]
+struct State {
+    jobs: VecDeque<Job>,
+    threads: usize,
+    idle: usize,
+}
+
+impl Threads {
+    /// At most `threads_max` threads with stacks of `stack_bytes`.
+    pub(in crate::engine) fn new(threads_max: usize, stack_bytes: usize) -> Self {
+        let shared = Shared { state: Mutex::default(), job_ready: Condvar::new(), threads_max, stack_bytes };
+        Self(Arc::new(shared))
+    }
+
+    /// Runs `job` on a thread of its own, at once.
+    ///
+    /// # Errors
+    /// `ResourceExhausted` when all threads are busy.
+    pub(in crate::engine) fn spawn(&self, job: impl FnOnce() + Send + 'static) -> Result<()> {
+        let mut state = self.0.lock();
+        if state.jobs.len() >= state.idle {
+            if state.threads >= self.0.threads_max {
+                return Err(Error::exhausted(format!(
+                    "{} statements, results and ingests are open, which is the limit (engine.open_max); try again later",
+                    self.0.threads_max
+                )));
+            }
+            state.threads += 1;
+            drop(state);
+            self.start().inspect_err(|_| self.0.lock().threads -= 1)?;
+            state = self.0.lock();
+        }
+        state.jobs.push_back(Box::new(job));
+        drop(state);
+        self.0.job_ready.notify_one();
+        Ok(())
+    }
+
+    fn start(&self) -> Result<()> {
+        let shared = Arc::clone(&self.0);
+        let thread = thread::Builder::new().name("engine".to_owned()).stack_size(self.0.stack_bytes);
+        thread.spawn(move || shared.work()).map(drop).map_err(|error| {
+            Error::exhausted("the operating system refuses another thread").with_source(error)
+        })
+    }
+}
+
+impl Shared {
+    /// Nothing that panics runs under the lock, so a poisoned lock holds good data.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn work(&self) {
+        while let Some(job) = self.next() {
+            // A panic in a job ends that job: its caller sees a closed channel, which is an internal error.
+            drop(std::panic::catch_unwind(std::panic::AssertUnwindSafe(job)));
+        }
+    }
+
+    /// The next job, or none after a long idle time; the thread is then no longer counted.
+    fn next(&self) -> Option<Job> {
+        let mut state = self.lock();
+        loop {
+            if let Some(job) = state.jobs.pop_front() {
+                return Some(job);
+            }
+            state.idle += 1;
+            let (guard, timeout) =
+                self.job_ready.wait_timeout(state, IDLE).unwrap_or_else(PoisonError::into_inner);
+            state = guard;
+            state.idle -= 1;
+            if timeout.timed_out() && state.jobs.is_empty() {
+                state.threads -= 1;
+                return None;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::error::ErrorKind;
+
+    #[test]
+    fn threads_are_reused_and_bounded() {
+        let threads = Threads::new(2, 16 << 20);
+        let (release_tx, release_rx) = mpsc::channel::<()>();
+        let release_rx = Arc::new(Mutex::new(release_rx));
+        let (done_tx, done_rx) = mpsc::channel();
+        for _ in 0..2 {
+            let (release, done) = (Arc::clone(&release_rx), done_tx.clone());
+            threads
+                .spawn(move || {
+                    release.lock().unwrap().recv().unwrap();
+                    done.send(thread::current().id()).unwrap();
+                })
+                .unwrap();
+        }
+        assert_eq!(threads.spawn(|| ()).unwrap_err().kind(), ErrorKind::ResourceExhausted);
+        release_tx.send(()).unwrap();
+        release_tx.send(()).unwrap();
+        let used = [done_rx.recv().unwrap(), done_rx.recv().unwrap()];
+        loop {
+            let done = done_tx.clone();
+            // The two threads become idle some time after their job's last line.
+            if threads.spawn(move || done.send(thread::current().id()).unwrap()).is_ok() {
+                break;
+            }
+            thread::yield_now();
+        }
+        assert!(used.contains(&done_rx.recv().unwrap()));
+    }
+
+    #[test]
+    fn a_panic_ends_the_job_and_not_the_pool() {
+        let threads = Threads::new(1, 16 << 20);
+        threads.spawn(|| panic!("on purpose")).unwrap();
+        let (done_tx, done_rx) = mpsc::channel();
+        while threads.spawn({ let done = done_tx.clone(); move || done.send(()).unwrap() }).is_err() {
+            thread::yield_now();
+        }
+        done_rx.recv().unwrap();
+    }
+}

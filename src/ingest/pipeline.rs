@@ -1,0 +1,275 @@
+//! The pipeline of one stream: batches are coerced, split by their keys, gathered into chunks, and handed to the engine's
+//! writer. Coercion is CPU work, so it runs beside the async runtime; the next batch is decoded meanwhile.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::coerce::{Coercer, Limits, Plain};
+use super::keys::Keys;
+use super::{Mode, Request};
+use crate::config;
+use crate::engine::{Chunk, Engine, Opened, Outcome, ROW_COLUMN, Target, Writer};
+use crate::error::{Error, Result};
+use crate::tables::{Kind, TableName};
+
+/// Rows of a chunk: two of DuckDB's row groups, so that two workers write whole ones at the same time.
+const CHUNK_ROWS: usize = 2 * 122_880;
+
+/// Memory is counted in pages of this size, because a semaphore counts at most 2^32.
+const PAGE: usize = 4096;
+
+/// What all streams share: how many may run, and the bytes that may wait to be written.
+#[derive(Clone, Debug)]
+pub struct Budget {
+    streams: Arc<Semaphore>,
+    pages: Arc<Semaphore>,
+    pages_max: usize,
+    config: config::Ingest,
+}
+
+impl Budget {
+    /// The budget that the configuration gives.
+    pub fn new(config: &config::Ingest) -> Self {
+        let pages_max = usize::try_from(config.memory.as_u64()).unwrap_or(usize::MAX) / PAGE;
+        let pages_max = pages_max.clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
+        Self {
+            streams: Arc::new(Semaphore::new(config.streams_max)),
+            pages: Arc::new(Semaphore::new(pages_max)),
+            pages_max,
+            config: config.clone(),
+        }
+    }
+
+    /// Time after which a stream whose client sends nothing is rolled back.
+    pub fn idle_timeout(&self) -> std::time::Duration {
+        self.config.idle_timeout
+    }
+
+    fn stream(&self) -> Result<OwnedSemaphorePermit> {
+        Arc::clone(&self.streams).try_acquire_owned().map_err(|_| {
+            Error::exhausted(format!(
+                "{} ingest streams are open, which is the limit (ingest.streams_max); try again later",
+                self.config.streams_max
+            ))
+        })
+    }
+
+    /// Waits until `bytes` may be held; a batch larger than half of the budget counts as half of it, so that it can pass.
+    async fn memory(&self, bytes: usize) -> Result<OwnedSemaphorePermit> {
+        let pages = bytes.div_ceil(PAGE).clamp(1, (self.pages_max / 2).max(1));
+        let pages = u32::try_from(pages).unwrap_or(u32::MAX);
+        let permit = Arc::clone(&self.pages).acquire_many_owned(pages).await;
+        permit.map_err(|_| Error::internal("the ingest budget is closed"))
+    }
+}
+
+/// Rows received and written so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Rows received.
+    pub received: u64,
+    /// Rows written, duplicates not counted; durable only with the commit.
+    pub written: u64,
+}
+
+/// One stream on its way into a table. Dropping it before the commit stores nothing.
+#[derive(Debug)]
+pub struct Ingest {
+    state: State,
+    budget: Budget,
+    every_batch: bool,
+    received: u64,
+    _stream: OwnedSemaphorePermit,
+}
+
+#[derive(Debug)]
+enum State {
+    Open(Box<Open>),
+    /// An ingest with this id is stored: what comes is read and dropped.
+    Known(Outcome),
+}
+
+#[derive(Debug)]
+struct Open {
+    prepare: Option<Prepare>,
+    chunk: Chunk,
+    chunk_bytes: usize,
+    writer: Writer,
+}
+
+/// The CPU work on one batch, which moves to a blocking thread and back.
+#[derive(Debug)]
+struct Prepare {
+    steps: Steps,
+    schema: SchemaRef,
+}
+
+#[derive(Debug)]
+enum Steps {
+    Managed { coercer: Coercer, keys: Keys, key: &'static str },
+    Plain(Plain),
+}
+
+impl Ingest {
+    /// Opens a stream of `schema`: columns, mode and table are checked before a row is read.
+    pub async fn open(engine: &Engine, budget: &Budget, request: Request, schema: &Schema) -> Result<Self> {
+        let stream = budget.stream()?;
+        let kind = resolve_kind(engine, &request, schema).await?;
+        let prepare = Prepare::new(kind, schema, &request, budget)?;
+        let every_batch = request.every_batch;
+        let target = Target {
+            table: request.table,
+            kind,
+            schema: Arc::clone(&prepare.schema),
+            mode: request.mode,
+            on_duplicate: request.on_duplicate,
+            provenance: request.provenance,
+            ingest_id: request.ingest_id,
+            every_batch,
+        };
+        let state = match engine.open_ingest(target).await? {
+            Opened::Known(outcome) => State::Known(outcome),
+            Opened::Writer(writer) => {
+                let chunk = Chunk::default();
+                State::Open(Box::new(Open { prepare: Some(prepare), chunk, chunk_bytes: 0, writer }))
+            }
+        };
+        Ok(Self { state, budget: budget.clone(), every_batch, received: 0, _stream: stream })
+    }
+
+    /// Takes a batch; waits while the engine is behind or the memory of all streams is used up.
+    pub async fn write(&mut self, batch: RecordBatch) -> Result<()> {
+        let first_row = self.received + 1;
+        self.received += batch.num_rows() as u64;
+        let State::Open(open) = &mut self.state else { return Ok(()) };
+        if batch.num_rows() == 0 {
+            return Ok(());
+        }
+        let bytes = batch.get_array_memory_size();
+        let stream_max = usize::try_from(self.budget.config.stream_memory.as_u64()).unwrap_or(usize::MAX);
+        // A quarter of the stream's memory: one chunk is gathered, one waits and one is written.
+        if open.chunk_bytes > 0 && open.chunk_bytes + bytes > stream_max / 4 {
+            open.send().await?;
+        }
+        let permit = self.budget.memory(bytes).await?;
+        open.add(batch, first_row, permit).await?;
+        if self.every_batch || open.chunk.rows() >= CHUNK_ROWS {
+            open.send().await?;
+        }
+        if self.every_batch { open.writer.flush().await } else { Ok(()) }
+    }
+
+    /// How far the stream is.
+    pub fn progress(&self) -> Progress {
+        let written = match &self.state {
+            State::Open(open) => open.writer.written(),
+            State::Known(outcome) => outcome.inserted + outcome.replaced,
+        };
+        Progress { received: self.received, written }
+    }
+
+    /// Ends the stream well; the answer means that its rows are durable.
+    pub async fn commit(self) -> Result<Outcome> {
+        match self.state {
+            State::Known(outcome) => Ok(outcome),
+            State::Open(mut open) => {
+                open.send().await?;
+                open.writer.commit(self.received).await
+            }
+        }
+    }
+}
+
+impl Open {
+    async fn add(&mut self, batch: RecordBatch, first_row: u64, permit: OwnedSemaphorePermit) -> Result<()> {
+        let Some(mut prepare) = self.prepare.take() else {
+            return Err(Error::internal("the stream goes on after a bad batch"));
+        };
+        let bytes = batch.get_array_memory_size();
+        let prepared = tokio::task::spawn_blocking(move || {
+            let parts = prepare.apply(&batch, first_row)?;
+            Ok::<_, Error>((prepare, parts))
+        });
+        let (prepare, (fresh, suspects)) = prepared.await.map_err(|error| Error::internal("a coercion failed").with_source(error))??;
+        self.prepare = Some(prepare);
+        self.chunk.fresh.extend(fresh);
+        self.chunk.suspects.extend(suspects);
+        self.chunk_bytes += bytes;
+        match &mut self.chunk.memory {
+            Some(memory) => memory.merge(permit),
+            None => self.chunk.memory = Some(permit),
+        }
+        Ok(())
+    }
+
+    async fn send(&mut self) -> Result<()> {
+        self.chunk_bytes = 0;
+        let chunk = std::mem::take(&mut self.chunk);
+        if chunk.rows() == 0 { Ok(()) } else { self.writer.write(chunk).await }
+    }
+}
+
+impl Prepare {
+    fn new(kind: Kind, schema: &Schema, request: &Request, budget: &Budget) -> Result<Self> {
+        let limits = Limits { json_depth: budget.config.json_depth_max, ..Limits::default() };
+        let Some(key) = kind.key() else {
+            if schema.fields().is_empty() {
+                return Err(Error::invalid("the stream has no columns"));
+            }
+            let plain = Plain::new(schema, limits)?;
+            return Ok(Self { schema: Arc::clone(plain.schema()), steps: Steps::Plain(plain) });
+        };
+        let coercer = Coercer::new(kind, schema, request.extra, limits)?;
+        let filter_bytes = usize::try_from(budget.config.key_filter_memory.as_u64()).unwrap_or(usize::MAX);
+        let mut fields: Vec<Field> = coercer.schema().fields().iter().map(|field| as_duckdb_reads(field)).collect();
+        fields.push(Field::new(ROW_COLUMN, DataType::Int64, false));
+        let schema = Arc::new(Schema::new(fields));
+        Ok(Self { steps: Steps::Managed { coercer, keys: Keys::new(filter_bytes), key }, schema })
+    }
+
+    fn apply(&mut self, batch: &RecordBatch, first_row: u64) -> Result<(Option<RecordBatch>, Option<RecordBatch>)> {
+        match &mut self.steps {
+            Steps::Plain(plain) => Ok((Some(plain.coerce(batch, first_row)?), None)),
+            Steps::Managed { coercer, keys, key } => {
+                let coerced = coercer.coerce(batch, first_row)?;
+                let first = i64::try_from(first_row).unwrap_or(i64::MAX);
+                let rows = Int64Array::from_iter_values((0..coerced.num_rows()).map(|row| first + row as i64));
+                let mut columns = coerced.columns().to_vec();
+                columns.push(Arc::new(rows) as ArrayRef);
+                let batch = RecordBatch::try_new(Arc::clone(&self.schema), columns)?;
+                keys.split(&batch, key)
+            }
+        }
+    }
+}
+
+/// The field as DuckDB is to read it: properties are JSON that is known to be valid, so the engine need not look again.
+fn as_duckdb_reads(field: &Field) -> Field {
+    if field.name() != "properties" {
+        return field.clone();
+    }
+    let metadata = HashMap::from([
+        ("ARROW:extension:name".to_owned(), "arrow.json".to_owned()),
+        ("ARROW:extension:metadata".to_owned(), String::new()),
+    ]);
+    field.clone().with_metadata(metadata)
+}
+
+/// The kind of a stream: as asked, else that of the table it is added to, else what its columns are.
+async fn resolve_kind(engine: &Engine, request: &Request, schema: &Schema) -> Result<Kind> {
+    if let Some(kind) = request.kind {
+        return Ok(kind);
+    }
+    if matches!(request.mode, Mode::Append | Mode::CreateAppend)
+        && let Some(kind) = engine.table_kind(request.table.clone()).await?
+    {
+        return Ok(kind);
+    }
+    let by_columns = Kind::of_columns(schema.fields().iter().map(|field| field.name().as_str()));
+    // A name that a managed table cannot have makes a plain one.
+    Ok(by_columns.filter(|_| TableName::parse(&request.table).is_ok()).unwrap_or(Kind::Table))
+}

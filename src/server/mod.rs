@@ -1,0 +1,3 @@
+//! The server: where its data is, and how it starts, serves and stops.
+
+pub mod location;

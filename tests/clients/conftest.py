@@ -1,0 +1,101 @@
+"""Fixtures: servers of the real binary, stock clients connected to them, and the sample data."""
+
+import re
+
+import duckdb
+import pyarrow as pa
+import pytest
+
+import support
+
+# The servers whose logs a failing test shows.
+SERVERS = []
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A server with a database in memory, shared by the tests of one file: each uses its own table."""
+    server = support.Server(["--memory"], tmp_path_factory.mktemp("memory"), "server")
+    SERVERS.append(server)
+    try:
+        yield server.wait_until_ready()
+    finally:
+        code = server.stop()
+    assert code == 0, server.log()
+
+
+@pytest.fixture
+def server_factory(tmp_path):
+    """`server_factory(*arguments)` starts another server; all are stopped at the end of the test."""
+    started = []
+
+    def start(*arguments):
+        server = support.Server(arguments, tmp_path, f"server-{len(started)}")
+        started.append(server)
+        SERVERS.append(server)
+        return server.wait_until_ready()
+
+    yield start
+    for server in started:
+        server.stop()
+
+
+@pytest.fixture
+def flight(server):
+    with server.flight() as client:
+        yield client
+
+
+@pytest.fixture
+def adbc(server):
+    with server.adbc() as connection:
+        yield connection
+
+
+@pytest.fixture
+def table(request):
+    """A table name of the test's own."""
+    return re.sub(r"\W+", "_", request.node.name).strip("_")
+
+
+@pytest.fixture(scope="session")
+def events():
+    """2,000 real events."""
+    return pa.Table.from_pylist([support.event_row(event) for event in support.raw("events")], support.EVENTS_SCHEMA)
+
+
+@pytest.fixture(scope="session")
+def profiles():
+    """200 real profiles."""
+    return pa.Table.from_pylist([support.profile_row(row) for row in support.raw("profiles")], support.PROFILES_SCHEMA)
+
+
+@pytest.fixture(scope="session")
+def reference(events, profiles):
+    """DuckDB in this process, with the sample in tables as the replaced engine made them."""
+    connection = duckdb.connect()
+    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute(
+        "CREATE TABLE events (event_name VARCHAR NOT NULL, event_time TIMESTAMP NOT NULL, distinct_id VARCHAR NOT NULL,"
+        " insert_id VARCHAR PRIMARY KEY, properties JSON)"
+    )
+    connection.execute("CREATE TABLE profiles (distinct_id VARCHAR PRIMARY KEY, properties JSON, last_seen TIMESTAMP)")
+    connection.register("event_rows", events)
+    connection.register("profile_rows", profiles)
+    connection.execute("INSERT INTO events SELECT * FROM event_rows")
+    connection.execute("INSERT INTO profiles SELECT * FROM profile_rows")
+    return connection
+
+
+@pytest.fixture(autouse=True)
+def _forget_stopped_servers():
+    """So that a failure shows the logs of the servers that ran during the test, and no others."""
+    SERVERS[:] = [server for server in SERVERS if server.process.poll() is None]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if report.failed:
+        report.sections += [(f"end of {server.log_path.name}", server.log()[-4000:]) for server in SERVERS]
+    return report

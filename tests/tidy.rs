@@ -1,0 +1,193 @@
+//! Reads the sources and checks the rules that no compiler checks: which layer may name what, how files begin and how long
+//! they are, and that documentation names what the code has.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use merganser::config::Config;
+
+/// Lines of one file, its tests not counted.
+const LINES_MAX: usize = 600;
+/// Text files, by extension.
+const TEXT: &[&str] = &["md", "proto", "py", "rs", "sh", "toml", "txt", "yml"];
+
+/// One file of the repository.
+struct Source {
+    /// Its path, from the root of the repository.
+    path: String,
+    text: String,
+}
+
+impl Source {
+    fn is_under(&self, places: &[&str]) -> bool {
+        places.iter().any(|place| self.path.starts_with(place))
+    }
+
+    /// The lines with their numbers, without comments.
+    fn code(&self) -> impl Iterator<Item = (usize, &str)> {
+        (1..).zip(self.text.lines()).map(|(number, line)| {
+            // `//` inside a URL is none.
+            let comment = line.match_indices("//").find(|(at, _)| !line[..*at].ends_with(':'));
+            (number, comment.map_or(line, |(at, _)| &line[..at]))
+        })
+    }
+}
+
+/// The text files under `directory`, in the order of their paths.
+fn files(directory: &str, extensions: &[&str]) -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (mut sources, mut directories) = (Vec::new(), vec![root.join(directory)]);
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(&directory).expect("the repository can be read") {
+            let path: PathBuf = entry.expect("the repository can be read").path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if path.is_dir() && !matches!(name, ".git" | "target") {
+                directories.push(path);
+            } else if path.extension().and_then(|extension| extension.to_str()).is_some_and(|e| extensions.contains(&e))
+            {
+                let text = fs::read_to_string(&path).expect("text files are UTF-8");
+                let path = path.strip_prefix(root).expect("it is under the root").to_string_lossy().into_owned();
+                sources.push(Source { path, text });
+            }
+        }
+    }
+    sources.sort_by(|a, b| a.path.cmp(&b.path));
+    sources
+}
+
+/// What follows `word` wherever it stands in `line` and does not end a longer identifier.
+fn words<'a>(line: &'a str, word: &'a str) -> impl Iterator<Item = &'a str> {
+    let found = line.match_indices(word).filter(|(at, _)| !line[..*at].ends_with(in_identifier));
+    found.map(|(at, word)| &line[at + word.len()..])
+}
+
+fn in_identifier(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
+/// Fails with all lines outside of `places` that `names` something.
+fn only_under(places: &[&str], rule: &str, names: impl Fn(&str) -> bool) {
+    let wrong: Vec<String> = files("src", &["rs"])
+        .iter()
+        .filter(|source| !source.is_under(places))
+        .flat_map(|source| {
+            let lines: Vec<_> = source.code().filter(|(_, line)| names(line)).collect();
+            lines.into_iter().map(|(number, line)| format!("{}:{number}: {}", source.path, line.trim()))
+        })
+        .collect();
+    assert!(wrong.is_empty(), "{rule}:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn only_the_engine_names_duckdb() {
+    only_under(&["src/engine/"], "only src/engine names the crates of DuckDB", |line| {
+        line.contains("duckdb_neo") || line.contains("libduckdb_sys")
+    });
+}
+
+#[test]
+fn only_the_edges_name_tonic() {
+    let edges = ["src/cli/", "src/flight/", "src/server/"];
+    only_under(&edges, "only src/flight, src/server and src/cli name tonic", |line| {
+        words(line, "tonic").next().is_some()
+    });
+}
+
+#[test]
+fn one_file_chooses_grpc_codes() {
+    // The commands of the CLI are clients: they read codes.
+    let places = ["src/cli/", "src/flight/status.rs"];
+    only_under(&places, "only src/flight/status.rs chooses a gRPC code: return a crate::Error", |line| {
+        let makes = |rest: &str| rest.starts_with(char::is_lowercase);
+        words(line, "Code::").next().is_some() || words(line, "Status::").any(makes)
+    });
+}
+
+#[test]
+fn unsafe_has_one_place() {
+    only_under(&["src/engine/ffi.rs"], "unsafe code is in src/engine/ffi.rs only", |line| {
+        words(line, "unsafe").any(|rest| !rest.starts_with(in_identifier))
+    });
+}
+
+#[test]
+fn every_file_says_what_it_is_for() {
+    for directory in ["proto", "src", "tests"] {
+        for source in files(directory, &["rs"]) {
+            assert!(source.text.starts_with("//! "), "{} does not begin with a `//!` head", source.path);
+        }
+    }
+}
+
+#[test]
+fn files_are_short() {
+    for source in files("src", &["rs"]).iter().chain(&files("tests", &["py", "rs"])) {
+        let own = source.text.find("\n#[cfg(test)]\nmod tests").map_or(source.text.as_str(), |at| &source.text[..at]);
+        let lines = own.lines().count();
+        assert!(lines <= LINES_MAX, "{} has {lines} lines without its tests; {LINES_MAX} are allowed", source.path);
+    }
+}
+
+#[test]
+fn lines_end_where_they_end() {
+    for source in files("", TEXT) {
+        for (number, line) in (1..).zip(source.text.lines()) {
+            assert!(!line.ends_with([' ', '\t', '\r']), "{}:{number}: white space at the end", source.path);
+        }
+        assert!(source.text.is_empty() || source.text.ends_with('\n'), "{} lacks its last line end", source.path);
+    }
+}
+
+#[test]
+fn the_crates_head_names_every_module() {
+    let sources = files("src", &["rs"]);
+    let lib = sources.iter().find(|source| source.path == "src/lib.rs").expect("src/lib.rs is there");
+    let head: String = lib.text.lines().take_while(|line| line.starts_with("//!")).collect();
+    for (_, line) in lib.code() {
+        let declared = line.strip_prefix("pub mod ").or_else(|| line.strip_prefix("mod "));
+        if let Some(module) = declared.and_then(|rest| rest.trim().strip_suffix(';')) {
+            assert!(head.contains(&format!("`{module}")), "the head of src/lib.rs does not name `{module}`");
+        }
+    }
+}
+
+#[test]
+fn no_test_is_forgotten() {
+    let sources = files("tests", &["rs"]);
+    let main = sources.iter().find(|source| source.path == "tests/main.rs").expect("tests/main.rs is there");
+    let lines: Vec<&str> = main.text.lines().collect();
+    for source in &sources {
+        let name = source.path.trim_start_matches("tests/").trim_end_matches(".rs").trim_end_matches("/mod");
+        if name == "main" || name.contains('/') {
+            continue;
+        }
+        let listed = lines.iter().position(|line| *line == format!("mod {name};"));
+        let at = listed.unwrap_or_else(|| panic!("tests/main.rs does not list {name}"));
+        assert!(at > 0 && lines[at - 1].starts_with("// "), "tests/main.rs does not say what {name} is");
+    }
+}
+
+/// Each setting has a row `` | `section.key` | `default` | ... ``, and each such row is a setting.
+#[test]
+fn the_readme_lists_every_setting() {
+    // These depend on the machine.
+    const NO_DEFAULT: [&str; 2] = ["engine.memory_limit", "engine.threads"];
+    let sources = files("", &["md"]);
+    let readme = sources.iter().find(|source| source.path == "README.md").expect("README.md is there");
+    let row = |key: &str| readme.text.lines().find(|line| line.starts_with(&format!("| `{key}` |")));
+    let keys = Config::keys();
+    let toml = Config::default().to_toml();
+    let values = toml.lines().filter_map(|line| line.split_once(" = ")).map(|(_, value)| value.trim_matches('"'));
+    for (key, value) in keys.iter().zip(values) {
+        let row = row(key).unwrap_or_else(|| panic!("README.md has no row for the setting `{key}`"));
+        let shown = NO_DEFAULT.contains(&key.as_str()) || value.is_empty() || row.contains(&format!("| `{value}` |"));
+        assert!(shown, "README.md does not give the default `{value}` of `{key}`: {row}");
+    }
+    let sections: Vec<&str> = keys.iter().filter_map(|key| key.split('.').next()).collect();
+    for line in readme.text.lines() {
+        let Some((name, _)) = line.strip_prefix("| `").and_then(|rest| rest.split_once("` |")) else { continue };
+        if let Some((section, _)) = name.split_once('.').filter(|(section, _)| sections.contains(section)) {
+            assert!(keys.iter().any(|key| key == name), "README.md lists `{name}`, which `{section}` does not have");
+        }
+    }
+}
