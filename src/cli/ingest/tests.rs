@@ -361,6 +361,23 @@ async fn the_server_s_error_in_mid_stream_is_told_with_the_line() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_server_s_error_does_not_wait_for_stdin() {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let path = PathBuf::from(format!("/proc/self/fd/{}", reader.as_raw_fd()));
+    // More than the sample, and no end: the pipe stays open.
+    let content = events(1500).join("\n");
+    let writing = std::thread::spawn(move || {
+        writer.write_all(content.as_bytes()).unwrap();
+        writer
+    });
+    let files = Files { folder: tempfile::tempdir().unwrap(), paths: vec![path] };
+    let put_error = Some((0, "table `t` is there".to_owned()));
+    let (imported, _) = import_files(&files, Script { put_error, ..Script::default() }).await;
+    assert_eq!(imported.unwrap_err().message(), "table `t` is there");
+    drop((writing, reader));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn dictionaries_are_sent_as_they_are() {
     let words: DictionaryArray<Int32Type> = ["a", "b", "a"].into_iter().collect();
     let batch = RecordBatch::try_from_iter([("word", Arc::new(words) as ArrayRef)]).unwrap();
