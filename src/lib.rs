@@ -1,5 +1,6 @@
 //! Merganser: one binary that turns DuckDB into an Arrow Flight server for product events.
 
+pub mod cli;
 pub mod config;
 pub mod engine;
 pub mod error;

@@ -1,3 +1,7 @@
 //! The `merganser` program.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    merganser::cli::run()
+}

@@ -1,0 +1,317 @@
+//! The Flight client that every client command uses: connect, query, act, put; errors of the wire become the crate's.
+
+use std::error::Error as _;
+use std::io;
+use std::pin::Pin;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use arrow_flight::decode::{DecodedPayload, FlightDataDecoder};
+use arrow_flight::error::FlightError;
+use arrow_flight::flight_service_client::FlightServiceClient;
+use arrow_flight::{Action, FlightData, PutResult, Ticket};
+use futures::{Stream, StreamExt, TryStreamExt};
+use prost::Message;
+use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::{Code, Status};
+
+use crate::error::{Error, ErrorKind, Result};
+
+const DEFAULT_PORT: u16 = 8815;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The largest message that is read: results of any server, whatever its batches are.
+const MESSAGE_BYTES_MAX: usize = 1 << 30;
+/// HTTP/2's own default of 64 KiB would make the server wait for us after every 64 KiB of a result.
+const STREAM_WINDOW_BYTES: u32 = 8 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+
+/// Which server to talk to: the option that all client commands share.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct ServerArgs {
+    /// Talk to the server at this address: grpc://HOST:PORT
+    #[arg(long, env = "MERGANSER_SERVER", value_name = "URI", default_value = "grpc://127.0.0.1:8815")]
+    pub(crate) server: String,
+}
+
+/// A connection to a server.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    inner: FlightServiceClient<Channel>,
+    /// The address as the user gave it, for messages.
+    server: String,
+}
+
+impl Client {
+    /// Connects to the server.
+    pub(crate) async fn connect(args: &ServerArgs) -> Result<Self> {
+        let endpoint = endpoint(&args.server)?
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
+        let channel = endpoint.connect().await.map_err(|error| unreachable(&args.server, error))?;
+        let inner = FlightServiceClient::new(channel)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        Ok(Self { inner, server: args.server.clone() })
+    }
+
+    /// Runs `sql` and streams its rows; returns when their schema is known.
+    pub(crate) async fn query(&mut self, sql: String) -> Result<Rows> {
+        let response = self.inner.do_get(Ticket { ticket: sql.into() }).await.map_err(|status| self.error(&status))?;
+        // Messages without a header carry metadata or keep the connection alive: no rows, and nothing to decode.
+        let data = response
+            .into_inner()
+            .try_filter(|data| futures::future::ready(!data.data_header.is_empty()))
+            .map_err(FlightError::from);
+        Rows::open(FlightDataDecoder::new(data), self.server.clone()).await
+    }
+
+    /// Runs the action `name` and decodes all its results.
+    pub(crate) async fn action<A: Message + Default>(&mut self, name: &str, request: &impl Message) -> Result<Vec<A>> {
+        let action = Action { r#type: name.to_owned(), body: request.encode_to_vec().into() };
+        let response = self.inner.do_action(action).await.map_err(|status| self.error(&status))?;
+        let results: Vec<_> = response.into_inner().try_collect().await.map_err(|status| self.error(&status))?;
+        results
+            .into_iter()
+            .map(|result| A::decode(result.body).map_err(|error| unreadable(&format!("answer of {name}"), error)))
+            .collect()
+    }
+
+    /// Runs an action that has one result.
+    pub(crate) async fn action_once<A: Message + Default>(&mut self, name: &str, request: &impl Message) -> Result<A> {
+        let mut answers = self.action(name, request).await?;
+        match (answers.pop(), answers.is_empty()) {
+            (Some(answer), true) => Ok(answer),
+            _ => Err(Error::internal(format!("the server did not answer {name} with one result"))),
+        }
+    }
+
+    /// Puts a stream of messages; what comes out are the server's answers, which arrive while messages are sent.
+    pub(crate) fn put<M: Stream<Item = FlightData> + Send + 'static>(
+        &self,
+        messages: M,
+    ) -> impl Stream<Item = Result<PutResult>> + Send + use<M> {
+        let (mut client, server) = (self.inner.clone(), self.server.clone());
+        let call = async move { client.do_put(messages).await.map(tonic::Response::into_inner) };
+        futures::stream::once(call).try_flatten().map_err(move |status| error_of(&server, &status))
+    }
+
+    fn error(&self, status: &Status) -> Error {
+        error_of(&self.server, status)
+    }
+}
+
+/// The rows of a query, as they arrive.
+pub(crate) struct Rows {
+    batches: Pin<Box<dyn Stream<Item = Result<DecodedPayload>> + Send>>,
+    schema: SchemaRef,
+}
+
+impl Rows {
+    async fn open(decoder: FlightDataDecoder, server: String) -> Result<Self> {
+        let mut batches = decoder
+            .map_ok(|data| data.payload)
+            .map_err(move |error| match error {
+                FlightError::Tonic(status) => error_of(&server, &status),
+                FlightError::Arrow(_)
+                | FlightError::NotYetImplemented(_)
+                | FlightError::ProtocolError(_)
+                | FlightError::DecodeError(_)
+                | FlightError::ExternalError(_) => unreadable("result", error),
+            })
+            .boxed();
+        while let Some(payload) = batches.try_next().await? {
+            if let DecodedPayload::Schema(schema) = payload {
+                return Ok(Self { batches, schema });
+            }
+        }
+        Err(Error::internal("the server ended the result before its schema"))
+    }
+
+    /// The columns.
+    pub(crate) fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// The next batch; `None` after the last one.
+    pub(crate) async fn next(&mut self) -> Result<Option<RecordBatch>> {
+        while let Some(payload) = self.batches.try_next().await? {
+            if let DecodedPayload::RecordBatch(batch) = payload {
+                return Ok(Some(batch));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The endpoint that `server` names: `grpc://`, `grpc+tcp://`, `http://` or nothing before HOST, and maybe a port.
+fn endpoint(server: &str) -> Result<Endpoint> {
+    let (scheme, address) = server.split_once("://").unwrap_or(("grpc", server));
+    match scheme.to_ascii_lowercase().as_str() {
+        "grpc" | "grpc+tcp" | "http" => {}
+        "grpc+tls" | "https" => {
+            return Err(Error::unimplemented(format!("cannot reach {server}: TLS is not built in yet, use grpc://")));
+        }
+        _ => return Err(Error::invalid(format!("{server}: the scheme is none of grpc, grpc+tcp and http"))),
+    }
+    let bad = |error| Error::invalid(format!("{server}: not an address like grpc://HOST:PORT")).with_source(error);
+    let uri: Uri = format!("http://{}", address.trim_end_matches('/')).parse().map_err(bad)?;
+    let host = uri.host().unwrap_or_default();
+    let port = uri.port_u16().unwrap_or(DEFAULT_PORT);
+    Endpoint::from_shared(format!("http://{host}:{port}"))
+        .map_err(|error| Error::invalid(format!("{server}: not an address like grpc://HOST:PORT")).with_source(error))
+}
+
+fn unreachable(server: &str, error: tonic::transport::Error) -> Error {
+    let cause = match io_cause(&error) {
+        Some(cause) if cause.kind() == io::ErrorKind::ConnectionRefused => String::new(),
+        Some(cause) => format!(" ({cause})"),
+        None => String::new(),
+    };
+    let hint = "is the server running? start one with `merganser serve`";
+    Error::new(ErrorKind::Unavailable, format!("cannot reach {server}{cause}: {hint}")).with_source(error)
+}
+
+fn io_cause<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a io::Error> {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return Some(error);
+        }
+        cause = error.source();
+    }
+    None
+}
+
+fn unreadable(what: &str, error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::internal(format!("cannot read the server's {what}: {error}")).with_source(error)
+}
+
+/// A status as an error. The server's own message is for people, and is kept as it is; a status with a source was made on
+/// this side, because the connection broke.
+fn error_of(server: &str, status: &Status) -> Error {
+    let kind = kind_of(status.code());
+    if status.source().is_some() {
+        return Error::new(ErrorKind::Unavailable, format!("lost the connection to {server}"))
+            .with_source(status.clone());
+    }
+    let message = match status.message() {
+        "" => status.code().description(),
+        message => message,
+    };
+    Error::new(kind, message)
+}
+
+fn kind_of(code: Code) -> ErrorKind {
+    match code {
+        Code::InvalidArgument | Code::OutOfRange => ErrorKind::InvalidArgument,
+        Code::NotFound => ErrorKind::NotFound,
+        Code::AlreadyExists => ErrorKind::AlreadyExists,
+        Code::FailedPrecondition | Code::Aborted => ErrorKind::FailedPrecondition,
+        Code::Unauthenticated => ErrorKind::Unauthenticated,
+        Code::PermissionDenied => ErrorKind::PermissionDenied,
+        Code::Cancelled => ErrorKind::Cancelled,
+        Code::DeadlineExceeded => ErrorKind::DeadlineExceeded,
+        Code::ResourceExhausted => ErrorKind::ResourceExhausted,
+        Code::Unimplemented => ErrorKind::Unimplemented,
+        Code::Unavailable => ErrorKind::Unavailable,
+        Code::Ok | Code::Unknown | Code::Internal | Code::DataLoss => ErrorKind::Internal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Int64Array};
+
+    use super::*;
+    use crate::cli::fake::{self, Script};
+    use crate::proto::v1::{DropTableRequest, DropTableResult, ListTablesRequest, TableInfo};
+
+    #[test]
+    fn addresses() {
+        for (server, uri) in [
+            ("grpc://127.0.0.1:9000", "http://127.0.0.1:9000/"),
+            ("grpc+tcp://localhost", "http://localhost:8815/"),
+            ("http://[::1]:1/", "http://[::1]:1/"),
+            ("GRPC://db.example", "http://db.example:8815/"),
+            ("localhost:1234", "http://localhost:1234/"),
+        ] {
+            assert_eq!(endpoint(server).unwrap().uri().to_string(), uri, "{server}");
+        }
+        for (server, message) in [
+            ("grpc+tls://a:1", "TLS is not built in yet"),
+            ("ftp://a:1", "ftp://a:1: the scheme is none of"),
+            ("grpc://", "not an address"),
+            ("grpc://a b", "not an address"),
+        ] {
+            let error = endpoint(server).unwrap_err();
+            assert!(error.message().contains(message), "{server}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_status_keeps_its_message_and_kind() {
+        let error = error_of("grpc://x", &Status::not_found("table `x` is not there"));
+        assert_eq!((error.kind(), error.message()), (ErrorKind::NotFound, "table `x` is not there"));
+        let error = error_of("grpc://x", &Status::new(Code::Unavailable, ""));
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert!(!error.message().is_empty());
+    }
+
+    #[tokio::test]
+    async fn queries_stream_and_fail() {
+        let column: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3]));
+        let batch = RecordBatch::try_from_iter([("x", column)]).unwrap();
+        let mut script = Script { batches: vec![batch.clone(), batch.clone()], ..Script::default() };
+        let (server, _) = fake::start(script.clone()).await;
+        let mut client = Client::connect(&server).await.unwrap();
+        let mut rows = client.query("SELECT".to_owned()).await.unwrap();
+        assert_eq!(rows.schema(), &batch.schema());
+        assert_eq!(rows.next().await.unwrap().unwrap(), batch);
+        assert_eq!(rows.next().await.unwrap().unwrap(), batch);
+        assert_eq!(rows.next().await.unwrap(), None);
+
+        let Err(error) = client.query("SELEC".to_owned()).await else { panic!("ran") };
+        assert_eq!((error.kind(), error.message()), (ErrorKind::InvalidArgument, "syntax error at `SELEC`"));
+
+        script.query_error = Some("half-way".to_owned());
+        let (server, _) = fake::start(script).await;
+        let mut rows = Client::connect(&server).await.unwrap().query("SELECT".to_owned()).await.unwrap();
+        let error = loop {
+            match rows.next().await {
+                Ok(batch) => assert!(batch.is_some(), "it ended well"),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.message(), "half-way");
+    }
+
+    #[tokio::test]
+    async fn actions_answer_in_protobuf() {
+        let (server, _) = fake::start(Script::default()).await;
+        let mut client = Client::connect(&server).await.unwrap();
+        let tables: Vec<TableInfo> = client.action("list_tables", &ListTablesRequest::default()).await.unwrap();
+        assert_eq!(tables.iter().map(|table| table.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+
+        let request = |if_exists| DropTableRequest { table: "missing".to_owned(), if_exists };
+        let error = client.action_once::<DropTableResult>("drop_table", &request(false)).await.unwrap_err();
+        assert_eq!((error.kind(), error.message()), (ErrorKind::NotFound, "table `missing` is not there"));
+        let result: DropTableResult = client.action_once("drop_table", &request(true)).await.unwrap();
+        assert!(!result.dropped);
+    }
+
+    #[tokio::test]
+    async fn an_unreachable_server_is_one_clear_line() {
+        // Bound and dropped: nobody listens there.
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let server = format!("grpc://127.0.0.1:{port}");
+        let error = Client::connect(&ServerArgs { server: server.clone() }).await.unwrap_err();
+        let wanted = format!("cannot reach {server}: is the server running? start one with `merganser serve`");
+        assert_eq!(error.message(), wanted);
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+    }
+}

@@ -1,0 +1,128 @@
+//! Records that are parsed a batch at a time by arrow, and found one by one when the batch does not parse.
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
+
+use super::ndjson::plain;
+use super::text::{Decode, Flushed, Refused};
+
+/// What parses the text of some records, each with a line end.
+pub(super) trait Parse: Send {
+    fn schema(&self) -> SchemaRef;
+
+    /// The rows of `text`, which holds `rows` records.
+    fn parse(&self, text: &[u8], rows: usize) -> Result<RecordBatch, ArrowError>;
+}
+
+/// Keeps the records' text until the batch is full.
+#[derive(Debug)]
+pub(super) struct Buffered<P> {
+    parser: P,
+    text: Vec<u8>,
+    /// Where each record ends, its line end included.
+    ends: Vec<usize>,
+}
+
+impl<P: Parse> Buffered<P> {
+    pub(super) fn new(parser: P) -> Self {
+        Self { parser, text: Vec::new(), ends: Vec::new() }
+    }
+
+    fn record(&self, index: usize) -> &[u8] {
+        let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.text[start..self.ends[index]]
+    }
+
+    /// Parses records `first..end`; each must be one row.
+    fn parse(&self, first: usize, end: usize) -> Result<RecordBatch, String> {
+        let start = first.checked_sub(1).map_or(0, |before| self.ends[before]);
+        let text = end.checked_sub(1).map_or(&[][..], |last| &self.text[start..self.ends[last]]);
+        let batch = self.parser.parse(text, end - first).map_err(|error| plain(&error))?;
+        if batch.num_rows() == end - first { Ok(batch) } else { Err("not one record".to_owned()) }
+    }
+
+    /// The records of `first..end` that are no rows, by halves: most batches have none, and most others a few.
+    fn search(&self, first: usize, end: usize, refused: &mut Vec<Refused>) {
+        let Err(reason) = self.parse(first, end) else { return };
+        if end - first == 1 {
+            let record = self.record(first).strip_suffix(b"\n").unwrap_or_default().to_vec();
+            refused.push(Refused { index: first, record, reason });
+            return;
+        }
+        let middle = first.midpoint(end);
+        self.search(first, middle, refused);
+        self.search(middle, end, refused);
+    }
+
+    /// Finds the records that are no rows, and parses the others.
+    fn parse_good(&self, refused: &mut Vec<Refused>) -> Result<RecordBatch, ArrowError> {
+        self.search(0, self.ends.len(), refused);
+        let is_good = |index: &usize| refused.binary_search_by_key(index, |bad| bad.index).is_err();
+        let good: Vec<usize> = (0..self.ends.len()).filter(is_good).collect();
+        let text: Vec<u8> = good.iter().flat_map(|index| self.record(*index)).copied().collect();
+        self.parser.parse(&text, good.len())
+    }
+}
+
+impl<P: Parse> Decode for Buffered<P> {
+    fn schema(&self) -> SchemaRef {
+        self.parser.schema()
+    }
+
+    fn push(&mut self, record: &[u8]) -> Result<(), String> {
+        self.text.extend_from_slice(record);
+        self.text.push(b'\n');
+        self.ends.push(self.text.len());
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<Flushed, ArrowError> {
+        let mut refused = Vec::new();
+        let batch = match self.parse(0, self.ends.len()) {
+            Ok(batch) => batch,
+            Err(_) => self.parse_good(&mut refused)?,
+        };
+        self.text.clear();
+        self.ends.clear();
+        Ok(Flushed { batch, refused })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::AsArray;
+    use arrow::datatypes::Int64Type;
+
+    use super::*;
+    use crate::cli::ingest::ndjson::{Table, infer};
+
+    #[test]
+    fn bad_records_are_found_in_their_batch() {
+        let schema = infer([&br#"{"a":1,"b":"x"}"#[..]].into_iter()).unwrap();
+        let mut decoder = Buffered::new(Table::new(schema));
+        let records = [
+            r#"{"a":1,"b":"x"}"#,
+            r#"{"a":"one"}"#,
+            r#"{"a":2,"b":5}"#,
+            r#"{"a":3} {"a":4}"#,
+            r#"{"a":5"#,
+            "}",
+            r#"{"a":6,"new":1}"#,
+            r#"{"a":7}"#,
+        ];
+        for record in records {
+            decoder.push(record.as_bytes()).unwrap();
+        }
+        let flushed = decoder.flush().unwrap();
+        assert_eq!(flushed.batch["a"].as_primitive::<Int64Type>().values(), &[1, 2, 7]);
+        let refused: Vec<_> = flushed.refused.iter().map(|bad| bad.index).collect();
+        assert_eq!(refused, [1, 3, 4, 5, 6]);
+        assert_eq!(flushed.refused[0].record, records[1].as_bytes());
+        assert!(flushed.refused[4].reason.contains("new"), "{}", flushed.refused[4].reason);
+
+        decoder.push(br#"{"a":8}"#).unwrap();
+        assert_eq!(decoder.flush().unwrap().batch.num_rows(), 1);
+        assert_eq!(decoder.flush().unwrap().batch.num_rows(), 0);
+    }
+}

@@ -1,0 +1,164 @@
+//! The command line: what the arguments mean, and one file for each command.
+//!
+//! `ingest`, `query`, `tables`, `schema`, `metadata` and `drop` are plain Flight clients of a running server: they go over
+//! the wire like any other client and never touch a database file. Data goes to stdout; the progress bar, warnings and the
+//! one line of an error go to stderr. Exit codes: 0 success, 1 failure, 2 bad usage.
+
+mod client;
+mod drop;
+#[cfg(test)]
+mod fake;
+mod ingest;
+mod metadata;
+mod output;
+mod query;
+mod schema;
+mod tables;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::error::{Error, Result};
+
+/// Serve product events from DuckDB over Arrow Flight, and talk to such a server
+#[derive(Debug, Parser)]
+#[command(name = "merganser", version, propagate_version = true, max_term_width = 120, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+// The server's commands, Serve(..) and Demo(..), come first.
+#[derive(Debug, Subcommand)]
+enum Command {
+    Ingest(Box<ingest::Args>),
+    Query(query::Args),
+    Tables(tables::Args),
+    Schema(schema::Args),
+    Metadata(metadata::Args),
+    Drop(drop::Args),
+}
+
+/// Runs the command that the process's arguments name; the result is the process's exit code.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    match dispatch(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        // The reader of our output had enough (`| head`): that is no failure.
+        Err(_) if output::stdout_is_closed() => ExitCode::SUCCESS,
+        Err(error) => {
+            output::warn(error.message());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(command: Command) -> Result<()> {
+    match command {
+        Command::Ingest(args) => block_on(ingest::run(*args)),
+        Command::Query(args) => block_on(query::run(args)),
+        Command::Tables(args) => block_on(tables::run(args)),
+        Command::Schema(args) => block_on(schema::run(args)),
+        Command::Metadata(args) => block_on(metadata::run(args)),
+        Command::Drop(args) => block_on(drop::run(args)),
+    }
+}
+
+/// Runs a client command on a runtime of its own. Two threads: one encodes or decodes while the other moves bytes.
+fn block_on(command: impl Future<Output = Result<()>>) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| Error::internal("cannot start the runtime").with_source(error))?;
+    let result = runtime.block_on(command);
+    // A thread of ours may still wait for stdin; the process does not.
+    runtime.shutdown_background();
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn verify_cli() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn bad_usage_is_clap_s_error() {
+        for arguments in [
+            &["merganser"][..],
+            &["merganser", "ingest", "--table", "t"],
+            &["merganser", "ingest", "a.csv"],
+            &["merganser", "ingest", "a.csv", "--table", "t", "--from-date", "2024-13-01"],
+            &["merganser", "query", "SELECT 1", "--format", "xml"],
+            &["merganser", "schema"],
+        ] {
+            let error = Cli::try_parse_from(arguments).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{arguments:?}");
+        }
+    }
+
+    /// Runs a command line against a server that does what `script` says.
+    fn run_against(script: fake::Script, arguments: &[&str]) -> Result<()> {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let (server, _) = runtime.block_on(fake::start(script));
+        let at = ["--server", &server.server];
+        let all = ["merganser"].iter().chain(arguments).chain(&at);
+        dispatch(Cli::try_parse_from(all).unwrap().command)
+    }
+
+    #[test]
+    fn commands_run_from_their_arguments_to_the_server() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+        let numbers: ArrayRef = Arc::new(Int64Array::from(vec![1, 2]));
+        let batches = vec![RecordBatch::try_from_iter([("x", numbers)]).unwrap()];
+        let script = || fake::Script { batches: batches.clone(), ..fake::Script::default() };
+
+        run_against(script(), &["query", "SELECT", "--format", "ndjson", "--output", &path("rows")]).unwrap();
+        assert_eq!(std::fs::read_to_string(path("rows")).unwrap(), "{\"x\":1}\n{\"x\":2}\n");
+
+        // A query that fails half-way leaves what was there.
+        let failing = fake::Script { query_error: Some("half-way".to_owned()), ..script() };
+        let error = run_against(failing, &["query", "SELECT", "--format", "csv", "-o", &path("rows")]).unwrap_err();
+        assert_eq!(error.message(), "half-way");
+        assert!(std::fs::read_to_string(path("rows")).unwrap().starts_with('{'));
+
+        std::fs::write(path("a.csv"), "a,b\n1,2\n\"bad\n3,4\n").unwrap();
+        run_against(script(), &["ingest", &path("rows"), "--table", "t", "--quiet"]).unwrap();
+        let error = run_against(script(), &["ingest", &path("a.csv"), "--table", "t", "--json"]).unwrap_err();
+        assert!(error.message().ends_with("a.csv:3: a quoted field is not closed"), "{error}");
+        let error = run_against(script(), &["ingest", &path("rows"), &path("none"), "--table", "t"]).unwrap_err();
+        assert!(error.message().ends_with("none: no such file or directory"), "{error}");
+        let error = run_against(script(), &["ingest", &path("rows"), "--table", "t", "--skip-bad", &path("rows")]);
+        assert!(error.unwrap_err().message().contains("--skip-bad would overwrite"));
+
+        run_against(script(), &["tables", "--json"]).unwrap();
+        run_against(script(), &["drop", "missing", "--if-exists", "--yes"]).unwrap();
+        let error = run_against(script(), &["drop", "missing", "--yes"]).unwrap_err();
+        assert_eq!(error.message(), "table `missing` is not there");
+    }
+
+    #[test]
+    fn help_lines_have_one_voice() {
+        let mut command = Cli::command();
+        command.build();
+        for subcommand in command.get_subcommands() {
+            let about = subcommand.get_about().map(ToString::to_string).unwrap_or_default();
+            assert!(!about.is_empty() && !about.ends_with('.'), "{}: {about:?}", subcommand.get_name());
+            for argument in subcommand.get_arguments() {
+                let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+                assert!(!help.is_empty() && !help.ends_with('.'), "{}: {help:?}", argument.get_id());
+            }
+        }
+    }
+}
