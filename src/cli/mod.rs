@@ -13,6 +13,7 @@ mod metadata;
 mod output;
 mod query;
 mod schema;
+mod serve;
 mod tables;
 
 use std::process::ExitCode;
@@ -29,9 +30,9 @@ struct Cli {
     command: Command,
 }
 
-// The server's commands, Serve(..) and Demo(..), come first.
 #[derive(Debug, Subcommand)]
 enum Command {
+    Serve(Box<serve::Args>),
     Ingest(Box<ingest::Args>),
     Query(query::Args),
     Tables(tables::Args),
@@ -56,6 +57,7 @@ pub fn run() -> ExitCode {
 
 fn dispatch(command: Command) -> Result<()> {
     match command {
+        Command::Serve(args) => block_on(serve::run(*args)),
         Command::Ingest(args) => block_on(ingest::run(*args)),
         Command::Query(args) => block_on(query::run(args)),
         Command::Tables(args) => block_on(tables::run(args)),

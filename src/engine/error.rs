@@ -87,21 +87,11 @@ fn classify_words(message: &str) -> Option<ErrorKind> {
     (missing_relation && first_line.contains("does not exist")).then_some(ErrorKind::NotFound)
 }
 
-/// DuckDB's message without the lines that repeat the SQL (`LINE 1: …` and the caret), on few bytes.
+/// DuckDB's message on one line, without what repeats the SQL: `LINE 1: …` and the carets under it.
 fn present(message: &str) -> String {
-    let mut lines: Vec<&str> = Vec::new();
-    let mut skip_caret = false;
-    for line in message.lines() {
-        let trimmed = line.trim();
-        if line.starts_with("LINE ") {
-            skip_caret = true;
-        } else if trimmed.is_empty() || (skip_caret && trimmed == "^") {
-            skip_caret = false;
-        } else {
-            lines.push(trimmed);
-        }
-    }
-    let mut text = lines.join("; ");
+    let is_marker = |line: &str| !line.is_empty() && line.chars().all(|c| c == '^' || c == '~');
+    let lines = message.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("LINE ") && !is_marker(line));
+    let mut text = lines.collect::<Vec<_>>().join("; ");
     if text.len() > MESSAGE_BYTES_MAX {
         text.truncate(text.floor_char_boundary(MESSAGE_BYTES_MAX));
         text.push('…');

@@ -1,6 +1,6 @@
 //! DoPut of rows: the stream is decoded, handed to the [ingest](crate::ingest) batch by batch, and answered while it runs.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arrow::datatypes::SchemaRef;
@@ -118,7 +118,7 @@ async fn run(
     let mut last_progress = Instant::now();
     let mut commit: Option<v1::IngestCommit> = None;
     while let Some(message) = incoming.next().await? {
-        if commit.is_some() {
+        if explicit_commit && (commit.is_some() || incoming.take_metadata().is_some()) {
             return Err(Error::invalid("the stream goes on after its IngestCommit: nothing is stored"));
         }
         if let DecodedPayload::RecordBatch(batch) = message.payload {
@@ -133,6 +133,9 @@ async fn run(
         }
     }
     if explicit_commit {
+        if let Some(metadata) = incoming.take_metadata() {
+            commit = Some(parse_commit(&metadata)?);
+        }
         check_commit(commit, ingest.progress().received)?;
     }
     let outcome = ingest.commit().await?;
@@ -163,6 +166,8 @@ fn check_commit(commit: Option<v1::IngestCommit>, received: u64) -> Result<()> {
 /// The stream, decoded; with the limit on how long it may be silent.
 struct Incoming {
     decoder: FlightDataDecoder,
+    /// The app_metadata of the last message that carried nothing else; the decoder does not know such messages.
+    metadata: Arc<Mutex<Option<Bytes>>>,
     bytes: u64,
     idle_timeout: Duration,
     message_bytes_max: u64,
@@ -170,13 +175,33 @@ struct Incoming {
 
 impl Incoming {
     fn new(state: &State, first: FlightData, messages: Streaming<FlightData>) -> Self {
-        let rest = messages.map(|message| message.map_err(|status| FlightError::Tonic(Box::new(status))));
+        let metadata = Arc::new(Mutex::new(None));
+        let slot = Arc::clone(&metadata);
+        let all = stream::iter([Ok(first)]).chain(messages);
+        let decodable = all.filter_map(move |message| {
+            let message = match message {
+                Ok(message) if message.data_header.is_empty() => {
+                    if !message.app_metadata.is_empty() {
+                        *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(message.app_metadata);
+                    }
+                    None
+                }
+                message => Some(message.map_err(|status| FlightError::Tonic(Box::new(status)))),
+            };
+            std::future::ready(message)
+        });
         Self {
-            decoder: FlightDataDecoder::new(stream::iter([Ok(first)]).chain(rest)),
+            decoder: FlightDataDecoder::new(decodable),
+            metadata,
             bytes: 0,
             idle_timeout: state.budget.idle_timeout(),
             message_bytes_max: state.config.server.message_bytes_max.as_u64(),
         }
+    }
+
+    /// The app_metadata of a message that carried nothing else, if one came since the last time.
+    fn take_metadata(&self) -> Option<Bytes> {
+        self.metadata.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// The schema, which comes with the first messages.

@@ -1,3 +1,122 @@
-//! The server: where its data is, and how it starts, serves and stops.
+//! The server: configuration in, a running gRPC server out. [`Server::start`] opens the database and reserves the port,
+//! [`Server::run`] serves until it is told to stop, drains, and closes the database.
 
-pub mod location;
+mod location;
+
+use std::future::Future;
+use std::net::SocketAddr;
+
+use arrow_flight::flight_service_server::FlightServiceServer;
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::service::Routes;
+use tonic_health::server::HealthReporter;
+
+use crate::config::{Config, Environment};
+use crate::engine::{Database, Engine};
+use crate::error::{Error, Result};
+use crate::flight::{self, Service};
+pub use location::Location;
+
+/// Bytes of HTTP/2 flow-control window: what a client may send before it has to wait for us.
+const WINDOW_BYTES: u32 = 16 << 20;
+
+/// A server with its database open and its port reserved.
+#[derive(Debug)]
+pub struct Server {
+    config: Config,
+    engine: Engine,
+    listener: TcpListener,
+    address: SocketAddr,
+    mode: &'static str,
+    // Dropped last: what is temporary goes when the database is closed.
+    _location: Location,
+}
+
+impl Server {
+    /// Opens the database and reserves the port.
+    ///
+    /// # Errors
+    /// What [`Location::resolve`] and [`Engine::open`] say; `FailedPrecondition` when the port is in use.
+    pub async fn start(config: Config, environment: &Environment) -> Result<Self> {
+        let location = Location::resolve(&config, environment)?;
+        let database = Database {
+            path: location.file().map(Into::into),
+            temp_directory: location.temp_directory().map(Into::into),
+            read_only: location.mode() == crate::config::Mode::ReadOnly,
+        };
+        let engine_config = config.clone();
+        let opened = tokio::task::spawn_blocking(move || Engine::open(&engine_config, database)).await;
+        let engine = opened.map_err(|error| Error::internal("opening the database failed").with_source(error))??;
+        let listen = &config.server.listen;
+        let cannot_listen = |error: std::io::Error| Error::precondition(format!("cannot listen on {listen}: {error}"));
+        let listener = TcpListener::bind(listen).await.map_err(cannot_listen)?;
+        let address = listener.local_addr().map_err(cannot_listen)?;
+        Ok(Self { mode: location.mode().word(), config, engine, listener, address, _location: location })
+    }
+
+    /// The address that it listens on.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where the data is, for people.
+    pub fn describe(&self) -> String {
+        match &self.engine.database().path {
+            Some(path) => format!("{} database {}", self.mode, path.display()),
+            None => "database in memory".to_owned(),
+        }
+    }
+
+    /// Serves until `stop` is ready; then running calls may finish within the grace time, and the database is closed.
+    pub async fn run(self, stop: impl Future<Output = ()> + Send + 'static) -> Result<()> {
+        let Self { config, engine, listener, mode, _location, .. } = self;
+        let (health, routes) = services(&engine, &config, mode).await?;
+        let settings = &config.server;
+        let (stopping_tx, stopping) = tokio::sync::oneshot::channel();
+        let stop = async move {
+            stop.await;
+            // Load balancers look elsewhere before the port closes.
+            health.set_not_serving::<FlightServiceServer<Service>>().await;
+            // Nobody waits any more when serving has failed.
+            let _ = stopping_tx.send(());
+        };
+        let served = tonic::transport::Server::builder()
+            .initial_connection_window_size(WINDOW_BYTES)
+            .initial_stream_window_size(WINDOW_BYTES)
+            .max_concurrent_streams(settings.calls_per_connection_max)
+            .http2_max_header_list_size(u32::try_from(settings.header_bytes_max.as_u64()).unwrap_or(u32::MAX))
+            .http2_keepalive_interval(Some(settings.keepalive_interval))
+            .http2_keepalive_timeout(Some(settings.keepalive_timeout))
+            .tcp_nodelay(true)
+            .add_routes(routes)
+            .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop);
+        let grace = settings.shutdown_grace;
+        let overdue = async {
+            match stopping.await {
+                Ok(()) => tokio::time::sleep(grace).await,
+                Err(_) => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            served = served => served.map_err(|error| Error::internal("serving failed").with_source(error))?,
+            () = overdue => tracing::warn!("calls were still running after {grace:?} (server.shutdown_grace): they are interrupted"),
+        }
+        engine.checkpoint().await?;
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+async fn services(engine: &Engine, config: &Config, mode: &'static str) -> Result<(HealthReporter, Routes)> {
+    let (health, health_service) = tonic_health::server::health_reporter();
+    let service = Service::new(engine.clone(), config, mode);
+    health.set_serving::<FlightServiceServer<Service>>().await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(flight::descriptors())
+        .build_v1()
+        .map_err(|error| Error::internal("cannot describe the services").with_source(error))?;
+    let routes = Routes::new(service.into_server()).add_service(health_service).add_service(reflection);
+    Ok((health, routes))
+}
