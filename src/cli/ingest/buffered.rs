@@ -4,7 +4,6 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 
-use super::ndjson::plain;
 use super::text::{Decode, Flushed, Refused};
 
 /// What parses the text of some records, each with a line end.
@@ -86,6 +85,16 @@ impl<P: Parse> Decode for Buffered<P> {
         self.text.clear();
         self.ends.clear();
         Ok(Flushed { batch, refused })
+    }
+}
+
+/// An error of arrow about one record, without arrow's name for the kind of error.
+pub(super) fn plain(error: &ArrowError) -> String {
+    let text = error.to_string();
+    match text.split_once(": ") {
+        Some((_, rest)) if text.starts_with("Json error") || text.starts_with("Csv error") => rest.to_owned(),
+        Some((_, rest)) if text.starts_with("Parser error") => rest.to_owned(),
+        _ => text,
     }
 }
 

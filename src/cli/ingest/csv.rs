@@ -9,9 +9,8 @@ use arrow::csv::reader::Format;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow::error::ArrowError;
 
-use super::buffered::Parse;
+use super::buffered::{Parse, plain};
 use super::lines::{LINE_BYTES_MAX, Lines, trim_end};
-use super::ndjson::plain;
 use crate::error::{Error, Result};
 use crate::tables::Kind;
 

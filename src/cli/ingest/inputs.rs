@@ -14,7 +14,7 @@ use super::ledger::Ledger;
 use super::lines::{Lines, trim_end};
 use super::parquet::Parquet;
 use super::source::{self, Container, FormatArg, Source};
-use super::text::{Decode, Records, Text};
+use super::text::{Decode, Records, Text, utf8};
 use super::{Batches, csv, members, mixpanel, ndjson};
 use crate::error::{Error, Result};
 use crate::tables::Kind;
@@ -170,7 +170,7 @@ fn sample_objects(source: &Source) -> impl Iterator<Item = &[u8]> {
 /// The names of a line's members; none if it is no object.
 fn names(line: &[u8]) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
-    let visited = mixpanel::utf8(line).and_then(|line| {
+    let visited = utf8(line).and_then(|line| {
         members::visit(line, |member| {
             names.insert(member.key.into_owned());
         })

@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::managed::{EventRow, EventRows, ProfileRow, ProfileRows};
 use super::members::{self, Member};
-use super::text::{Decode, Flushed};
+use super::text::{Decode, Flushed, utf8};
 use super::time;
 
 /// The namespace of derived insert_ids: the UUID version 5 of `merganser.v1/insert_id` in the namespace of URLs.
@@ -192,11 +192,6 @@ fn derive_insert_id(row: &EventRow<'_>, hashed: &mut Vec<u8>) -> Uuid {
         hashed.push(0);
     }
     Uuid::new_v5(&insert_id_namespace(), hashed)
-}
-
-/// A record as text.
-pub(super) fn utf8(record: &[u8]) -> Result<&str, String> {
-    std::str::from_utf8(record).map_err(|error| format!("not UTF-8 at byte {}", error.valid_up_to() + 1))
 }
 
 #[cfg(test)]

@@ -9,10 +9,9 @@ use arrow::error::ArrowError;
 use arrow::json::ReaderBuilder;
 use arrow::json::reader::infer_json_schema_from_iterator;
 
-use super::buffered::Parse;
+use super::buffered::{Parse, plain};
 use super::managed::{EventRow, EventRows, ProfileRow, ProfileRows};
-use super::mixpanel::utf8;
-use super::text::{Decode, Flushed};
+use super::text::{Decode, Flushed, utf8};
 use super::{members, time};
 use crate::tables::Kind;
 
@@ -211,16 +210,6 @@ fn settled(field: &Field) -> FieldRef {
         field.data_type().clone()
     };
     Arc::new(field.clone().with_data_type(data_type))
-}
-
-/// An error of arrow about one record, without arrow's name for the kind of error.
-pub(super) fn plain(error: &ArrowError) -> String {
-    let text = error.to_string();
-    match text.split_once(": ") {
-        Some((_, rest)) if text.starts_with("Json error") || text.starts_with("Csv error") => rest.to_owned(),
-        Some((_, rest)) if text.starts_with("Parser error") => rest.to_owned(),
-        _ => text,
-    }
 }
 
 #[cfg(test)]

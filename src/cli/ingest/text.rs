@@ -45,6 +45,11 @@ impl From<RecordBatch> for Flushed {
     }
 }
 
+/// A record as text.
+pub(super) fn utf8(record: &[u8]) -> Result<&str, String> {
+    std::str::from_utf8(record).map_err(|error| format!("not UTF-8 at byte {}", error.valid_up_to() + 1))
+}
+
 /// How records are told apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Records {
