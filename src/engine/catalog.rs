@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 use arrow::array::{Array, AsArray};
-use arrow::datatypes::{Int64Type, SchemaRef};
+use arrow::datatypes::{Int64Type, Schema, SchemaRef};
 use duckdb_neo::Parameters;
 
 use super::work::{Work, quote};
@@ -99,9 +99,9 @@ impl Engine {
 
     /// Streams a table or view.
     pub async fn scan(&self, table: String, deadline: Option<Instant>) -> Result<Rows> {
-        let name = self.run(deadline, move |work| Ok(work.find_relation(&table)?.name)).await?;
+        let TableDescription { name, arrow_schema, .. } = self.run(deadline, move |work| work.describe(&table)).await?;
         match self.query(format!("FROM {CATALOG}.{SCHEMA}.{}", quote(&name)), deadline).await? {
-            Started::Rows(rows) => Ok(rows),
+            Started::Rows(rows) => Ok(rows.with_schema(arrow_schema)),
             Started::Change => Err(Error::internal("a scan was taken for a change")),
         }
     }
@@ -165,12 +165,15 @@ impl Work {
     }
 
     fn count_rows(&self, listings: &mut [TableListing]) -> Result<()> {
-        let mut tables: Vec<&mut TableListing> = listings.iter_mut().filter(|listing| listing.kind != Kind::View).collect();
+        let mut tables: Vec<&mut TableListing> =
+            listings.iter_mut().filter(|listing| listing.kind != Kind::View).collect();
         for group in tables.chunks_mut(COUNTED_AT_ONCE) {
             let selects: Vec<String> = group
                 .iter()
                 .enumerate()
-                .map(|(index, table)| format!("SELECT {index} AS i, count(*) AS n FROM {CATALOG}.{SCHEMA}.{}", quote(&table.name)))
+                .map(|(index, table)| {
+                    format!("SELECT {index} AS i, count(*) AS n FROM {CATALOG}.{SCHEMA}.{}", quote(&table.name))
+                })
                 .collect();
             let sql = format!("SELECT n FROM ({}) ORDER BY i", selects.join(" UNION ALL "));
             let batches = self.collect(&sql, Parameters::None)?;
@@ -210,8 +213,9 @@ impl Work {
                 });
             }
         }
-        let statement = statement::single(&self.connection, &format!("FROM {CATALOG}.{SCHEMA}.{}", quote(&listing.name)))?;
-        let arrow_schema = self.schema_of(&statement)?;
+        let statement =
+            statement::single(&self.connection, &format!("FROM {CATALOG}.{SCHEMA}.{}", quote(&listing.name)))?;
+        let arrow_schema = with_nullability(&self.schema_of(&statement)?, &columns);
         Ok(TableDescription { name: listing.name, kind: listing.kind, columns, arrow_schema })
     }
 
@@ -231,6 +235,16 @@ impl Work {
         })?;
         Ok(true)
     }
+}
+
+/// The schema with what the catalog knows about nulls; in a query's result every column may be null.
+fn with_nullability(schema: &SchemaRef, columns: &[ColumnDescription]) -> SchemaRef {
+    let fields = schema
+        .fields()
+        .iter()
+        .zip(columns)
+        .map(|(field, column)| field.as_ref().clone().with_nullable(column.nullable));
+    SchemaRef::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
 /// The name that was likely meant: at most a third of its letters differ.

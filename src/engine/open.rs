@@ -4,12 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytesize::ByteSize;
+use duckdb_neo::connection::SettingScope;
 use duckdb_neo::environment::{Environment, StorageLocation};
 use duckdb_neo::instance::{AttachBuilder, Instance, InstanceBuilder};
 
 use super::threads::Threads;
 use super::{CATALOG, Database, Engine, Inner, cancel::Watchdog, import, ingest, metadata, slots::Slots, timezone};
-use crate::config::{Config, Engine as EngineConfig};
+use crate::config::{Config, Engine as EngineConfig, Query as QueryConfig};
 use crate::error::{Error, Result};
 
 impl Engine {
@@ -21,12 +22,14 @@ impl Engine {
     pub fn open(config: &Config, database: Database) -> Result<Self> {
         let engine = &config.engine;
         let environment = Environment::new()?;
-        let instance = options(engine, &database).build(&environment)?;
+        let instance = options(engine, &config.query, &database).build(&environment)?;
         attach(&instance, &database)?;
         let imports = Arc::new(import::Imports::default());
         let connection = instance.connect()?;
         import::register(&connection, Arc::clone(&imports))?;
         timezone::register(&connection)?;
+        // Only now: opening the data file needs the files that nothing after it does.
+        instance.config()?.set_text("enable_external_access", "false", SettingScope::Global)?;
         if !database.read_only {
             metadata::create_tables(&connection)?;
         }
@@ -38,6 +41,7 @@ impl Engine {
             imports,
             ingests: ingest::Ingests::default(),
             instance,
+            recovery: std::sync::Mutex::default(),
             database,
             config: engine.clone(),
             query: config.query.clone(),
@@ -54,13 +58,14 @@ fn bytes(size: ByteSize) -> usize {
 }
 
 /// The instance's settings. Extensions are never fetched: the binary holds what it needs.
-fn options(config: &EngineConfig, database: &Database) -> InstanceBuilder {
+fn options(config: &EngineConfig, query: &QueryConfig, database: &Database) -> InstanceBuilder {
     let mut options = InstanceBuilder::new()
         .option("autoinstall_known_extensions", "false")
         .option("autoload_known_extensions", "false")
         .option("allow_community_extensions", "false")
         .option("memory_limit", config.memory_limit.as_u64().to_string() + "B")
         .option("threads", config.threads.to_string())
+        .option("streaming_buffer_size", query.streaming_buffer.as_u64().to_string() + "B")
         .option("checkpoint_threshold", config.checkpoint_threshold.as_u64().to_string() + "B")
         .option("max_temp_directory_size", config.temp_directory_max.as_u64().to_string() + "B");
     if let Some(directory) = database.temp_directory.as_ref().and_then(|directory| directory.to_str()) {
@@ -69,7 +74,7 @@ fn options(config: &EngineConfig, database: &Database) -> InstanceBuilder {
     options
 }
 
-fn attach(instance: &Instance, database: &Database) -> Result<()> {
+pub(in crate::engine) fn attach(instance: &Instance, database: &Database) -> Result<()> {
     let location = match &database.path {
         None => StorageLocation::InMemory,
         Some(path) => {
@@ -91,8 +96,10 @@ fn attach(instance: &Instance, database: &Database) -> Result<()> {
 fn explain(error: duckdb_neo::Error, path: Option<&Path>) -> Error {
     let shown = path.map(|path| path.display().to_string()).unwrap_or_default();
     let message = if error.message.contains("Could not set lock on file") {
-        let holder = holder(&error.message).map_or_else(|| "another process".to_owned(), |holder| holder);
-        format!("database file {shown} is in use by {holder}: stop it first, or open the file with --read-only on both sides")
+        let holder = holder(&error.message).unwrap_or_else(|| "another process".to_owned());
+        format!(
+            "database file {shown} is in use by {holder}: stop it first, or open the file with --read-only on both sides"
+        )
     } else {
         let reason = error.message.lines().next().unwrap_or_default();
         format!("cannot open database file {shown}: {reason}")

@@ -50,6 +50,12 @@ impl Default for Executed {
 }
 
 impl Rows {
+    /// The same rows under a schema that says more about the same columns.
+    pub(in crate::engine) fn with_schema(mut self, schema: SchemaRef) -> Self {
+        self.schema = schema;
+        self
+    }
+
     /// The columns.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
@@ -110,7 +116,7 @@ impl Output {
 
 fn stream(work: &Work, sql: &str, mut output: Output) {
     if let Err(error) = produce(work, sql, &mut output) {
-        output.fail(work.cancel.explain(error));
+        output.fail(work.explain(error));
     }
 }
 

@@ -3,9 +3,7 @@
 
 use arrow_flight::FlightDescriptor;
 use arrow_flight::flight_descriptor::DescriptorType;
-use arrow_flight::sql::{
-    Any, Command as SqlCommand, CommandStatementIngest, TableExistsOption, TableNotExistOption,
-};
+use arrow_flight::sql::{Any, Command as SqlCommand, CommandStatementIngest, TableExistsOption, TableNotExistOption};
 use bytes::Bytes;
 use prost::Message;
 
@@ -99,8 +97,8 @@ fn from_bytes(bytes: &Bytes) -> Result<Command> {
     if let Some(any) = decode_any(bytes) {
         return from_any(any);
     }
-    let text = std::str::from_utf8(bytes)
-        .map_err(|_| Error::invalid("the command is neither a known message nor text"))?;
+    let text =
+        std::str::from_utf8(bytes).map_err(|_| Error::invalid("the command is neither a known message nor text"))?;
     if !text.trim_start().starts_with('{') {
         return Ok(Command::Query(text.to_owned()));
     }
@@ -217,7 +215,9 @@ mod tests {
     fn paths_are_tables_and_ingests() {
         assert!(matches!(path(&["purchases"]), Ok(Command::Table(name)) if name == "purchases"));
         assert!(matches!(path(&["merganser", "main", "x"]), Ok(Command::Table(name)) if name == "x"));
-        assert!(matches!(path(&["events", "x"]), Ok(Command::Ingest(request, Replies::Json)) if request.kind == Some(Kind::Events)));
+        assert!(
+            matches!(path(&["events", "x"]), Ok(Command::Ingest(request, Replies::Json)) if request.kind == Some(Kind::Events))
+        );
         assert!(path(&["events", "_x"]).unwrap_err().message().contains("reserved"));
         assert!(path(&["views", "x"]).is_err());
         assert!(path(&[]).is_err());
@@ -239,8 +239,11 @@ mod tests {
             options: [("on_duplicate".to_owned(), "replace".to_owned()), ("other".to_owned(), "1".to_owned())].into(),
             ..CommandStatementIngest::default()
         };
-        for (options, mode) in [((1, 1), Mode::Create), ((2, 2), Mode::Append), ((1, 2), Mode::CreateAppend), ((1, 3), Mode::Replace)] {
-            let Ok(Command::Ingest(request, Replies::FlightSql)) = from_statement_ingest(ingest(options.0, options.1)) else {
+        for (options, mode) in
+            [((1, 1), Mode::Create), ((2, 2), Mode::Append), ((1, 2), Mode::CreateAppend), ((1, 3), Mode::Replace)]
+        {
+            let Ok(Command::Ingest(request, Replies::FlightSql)) = from_statement_ingest(ingest(options.0, options.1))
+            else {
                 panic!("{options:?}");
             };
             assert_eq!((request.mode, request.on_duplicate), (mode, crate::ingest::OnDuplicate::Replace));

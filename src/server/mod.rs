@@ -102,7 +102,10 @@ impl Server {
             served = served => served.map_err(|error| Error::internal("serving failed").with_source(error))?,
             () = overdue => tracing::warn!("calls were still running after {grace:?} (server.shutdown_grace): they are interrupted"),
         }
-        engine.checkpoint().await?;
+        if let Err(error) = engine.stop().await {
+            // Nothing is lost: the write-ahead log has it, and the next start reads it.
+            tracing::warn!(%error, "the database was closed without a checkpoint");
+        }
         tracing::info!("stopped");
         Ok(())
     }

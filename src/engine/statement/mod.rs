@@ -16,7 +16,7 @@ use duckdb_neo::statement::{SchemaBind, Statement};
 
 use super::work::Work;
 use super::{Engine, Executed, ffi, metadata};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::tables::{Kind, METADATA_TABLE};
 use scan::{Action, Target};
 
@@ -70,7 +70,9 @@ pub(in crate::engine) fn single(connection: &Connection, sql: &str) -> Result<St
     let first = first?;
     match statements.next() {
         None => Ok(first),
-        Some(Ok(_)) => Err(Error::invalid("several statements in one text are not run: send them one by one")),
+        Some(Ok(_)) => {
+            Err(Error::invalid("one statement is expected, several were given: none was run, send them one by one"))
+        }
         Some(Err(error)) => Err(error.into()),
     }
 }
@@ -91,6 +93,11 @@ impl Work {
     fn plan(&self, sql: &str) -> Result<Plan> {
         let (statement, targets) = self.read(sql)?;
         let statement_type = statement.get_type()?;
+        if statement.parameter_count()? > 0 {
+            return Err(Error::unimplemented(
+                "bound parameters are not offered yet: write the values into the statement",
+            ));
+        }
         if let Some(insert) = self.check_targets(sql, statement_type, &targets)? {
             return Ok(Plan::Insert(insert));
         }
@@ -116,8 +123,39 @@ impl Work {
     fn read(&self, sql: &str) -> Result<(Statement<'static>, Vec<Target>)> {
         self.limit_length(sql)?;
         let statement = single(&self.connection, sql)?;
+        self.refuse(statement.get_type()?, sql)?;
         let targets = scan::targets(&self.connection, sql)?;
         Ok((statement, targets))
+    }
+
+    /// Refuses what would harm everybody, and what would have no effect because every statement has a connection of its own.
+    fn refuse(&self, statement_type: StatementType, sql: &str) -> Result<()> {
+        let forbidden = |what: &str| {
+            let message = format!("{what} is not allowed: the server keeps one database attached for everybody");
+            Err(Error::new(ErrorKind::PermissionDenied, message))
+        };
+        let sessionless = |what: &str| Err(Error::unimplemented(format!("{what}: sessions are not offered yet")));
+        match statement_type {
+            StatementType::Attach => forbidden("ATTACH"),
+            StatementType::Detach => forbidden("DETACH"),
+            StatementType::Load | StatementType::Extension | StatementType::UpdateExtensions => {
+                forbidden("loading extensions")
+            }
+            StatementType::Export | StatementType::CopyDatabase => forbidden("EXPORT and COPY DATABASE"),
+            StatementType::Connect | StatementType::Disconnect | StatementType::ExternalResource => {
+                forbidden("CONNECT")
+            }
+            StatementType::Set if !scan::has_word(&self.connection, sql, "global")? => sessionless(
+                "SET and USE would last for their own statement only; SET GLOBAL sets a value for everybody",
+            ),
+            StatementType::Prepare | StatementType::Execute | StatementType::VariableSet => {
+                sessionless("a prepared statement or a variable would last for its own statement only")
+            }
+            StatementType::Transaction => Err(Error::unimplemented(
+                "transactions across statements are not offered yet: every statement is one of its own",
+            )),
+            _ => Ok(()),
+        }
     }
 
     fn limit_length(&self, sql: &str) -> Result<()> {
@@ -150,7 +188,12 @@ impl Work {
                     return self.plan_insert(sql, target, targets, table, kind).map(Some);
                 }
                 Action::Delete | Action::Drop => {}
-                Action::Insert | Action::Update | Action::Merge | Action::Alter | Action::Replace | Action::CopyInto => {
+                Action::Insert
+                | Action::Update
+                | Action::Merge
+                | Action::Alter
+                | Action::Replace
+                | Action::CopyInto => {
                     return Err(Error::precondition(format!(
                         "{} is not possible here on {table}, a table of {}: {}",
                         target.action.word(),
@@ -197,16 +240,12 @@ impl Work {
         if let Some(insert) = self.check_targets(sql, statement_type, &targets)? {
             return Ok(Execution::Insert(insert));
         }
-        if statement_type == StatementType::Transaction {
-            return Err(Error::unimplemented(
-                "transactions across statements are not offered yet: every statement is a transaction of its own",
-            ));
-        }
         if self.engine.database.read_only || !may_change_tables(statement_type) {
             return self.run_change(&statement).map(Execution::Done);
         }
         let _locks = self.lock_targets(&targets)?;
-        let deleted_from = targets.iter().filter(|target| target.action == Action::Delete).map(|target| target.name.as_str());
+        let deleted_from =
+            targets.iter().filter(|target| target.action == Action::Delete).map(|target| target.name.as_str());
         self.transaction(|| {
             let executed = self.run_change(&statement)?;
             metadata::follow_catalog(self, deleted_from)?;
@@ -231,7 +270,8 @@ impl Work {
         let (schema, batches) = self.collect_statement(statement, Parameters::None)?;
         let statement_type = statement.get_type()?;
         if changes_rows(statement_type)
-            && let Some(changed) = changed_rows(&schema, &batches) {
+            && let Some(changed) = changed_rows(&schema, &batches)
+        {
             return Ok(Executed { changed: Some(changed), ..Executed::default() });
         }
         if has_no_rows(statement_type) {
@@ -283,9 +323,18 @@ fn may_change_tables(statement_type: StatementType) -> bool {
 fn has_no_rows(statement_type: StatementType) -> bool {
     matches!(
         statement_type,
-        StatementType::Create | StatementType::CreateFunc | StatementType::Drop | StatementType::Alter
-            | StatementType::Set | StatementType::VariableSet | StatementType::Transaction | StatementType::Attach
-            | StatementType::Detach | StatementType::Load | StatementType::Prepare | StatementType::Vacuum
+        StatementType::Create
+            | StatementType::CreateFunc
+            | StatementType::Drop
+            | StatementType::Alter
+            | StatementType::Set
+            | StatementType::VariableSet
+            | StatementType::Transaction
+            | StatementType::Attach
+            | StatementType::Detach
+            | StatementType::Load
+            | StatementType::Prepare
+            | StatementType::Vacuum
     )
 }
 

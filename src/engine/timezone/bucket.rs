@@ -28,20 +28,28 @@ pub(super) fn register(registry: &Registry<'_>) -> Result<()> {
         let width = Width::parse(width)?;
         bucket(&UTC, width, instant, width.origin()).map(TimestampTzValue).map(Some)
     })?;
-    registry.add::<(Interval, Instant, Interval), _, _>(name, &parameters("offset"), |_, (width, instant, offset)| {
-        let width = Width::parse(width)?;
-        if !is_finite(instant) {
-            return Ok(Some(TimestampTzValue(instant)));
-        }
-        let bucket = bucket(&UTC, width, subtract(&UTC, instant, offset)?, width.origin())?;
-        add(&UTC, bucket, offset).map(TimestampTzValue).map(Some)
-    })?;
-    registry.add::<(Interval, Instant, Instant), _, _>(name, &parameters("origin"), |_, (width, instant, origin)| {
-        if !is_finite(origin) {
-            return Ok(None);
-        }
-        bucket(&UTC, Width::parse(width)?, instant, origin).map(TimestampTzValue).map(Some)
-    })?;
+    registry.add::<(Interval, Instant, Interval), _, _>(
+        name,
+        &parameters("offset"),
+        |_, (width, instant, offset)| {
+            let width = Width::parse(width)?;
+            if !is_finite(instant) {
+                return Ok(Some(TimestampTzValue(instant)));
+            }
+            let bucket = bucket(&UTC, width, subtract(&UTC, instant, offset)?, width.origin())?;
+            add(&UTC, bucket, offset).map(TimestampTzValue).map(Some)
+        },
+    )?;
+    registry.add::<(Interval, Instant, Instant), _, _>(
+        name,
+        &parameters("origin"),
+        |_, (width, instant, origin)| {
+            if !is_finite(origin) {
+                return Ok(None);
+            }
+            bucket(&UTC, Width::parse(width)?, instant, origin).map(TimestampTzValue).map(Some)
+        },
+    )?;
     registry.add::<(Interval, Instant, ZoneName), _, _>(name, &parameters("timezone"), |_, (width, instant, zone)| {
         let width = Width::parse(width)?;
         let origin = local::to_instant(&zone, width.origin())?;

@@ -25,10 +25,7 @@ pub(super) fn split(micros: i64) -> (i64, i64) {
 
 /// The inverse of [`split`].
 pub(super) fn join(millis: i64, micros: i64) -> duckdb_neo::Result<i64> {
-    millis
-        .checked_mul(MICROS_PER_MILLI)
-        .and_then(|value| value.checked_add(micros))
-        .ok_or_else(failure::out_of_range)
+    millis.checked_mul(MICROS_PER_MILLI).and_then(|value| value.checked_add(micros)).ok_or_else(failure::out_of_range)
 }
 
 /// An instant seen in a zone.

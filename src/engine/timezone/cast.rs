@@ -29,8 +29,12 @@ const EXPLICIT: i64 = -1;
 
 /// Registers the casts for the whole instance.
 pub(super) fn register(connection: &Connection) -> Result<()> {
-    add::<String, _, _>(connection, EXPLICIT, |session, text| instant_of_text(&session.zone, text).map(some(TimestampTzValue)))?;
-    add::<String, _, _>(connection, EXPLICIT, |session, text| nanos_of_text(&session.zone, text).map(some(TimestampTzNsValue)))?;
+    add::<String, _, _>(connection, EXPLICIT, |session, text| {
+        instant_of_text(&session.zone, text).map(some(TimestampTzValue))
+    })?;
+    add::<String, _, _>(connection, EXPLICIT, |session, text| {
+        nanos_of_text(&session.zone, text).map(some(TimestampTzNsValue))
+    })?;
     add::<String, _, _>(connection, EXPLICIT, |session, text| time_of_text(session, text).map(Some))?;
     from_local(connection)?;
     to_local(connection)?;
@@ -49,10 +53,10 @@ fn from_local(connection: &Connection) -> Result<()> {
     add::<TimestampMsValue, _, _>(connection, TO_INSTANT_COST, move |session, cell| {
         instant(session, scale(cell.0, MICROS_PER_MILLI)?)
     })?;
-    add::<DateValue, _, _>(connection, TO_INSTANT_COST, move |session, cell| instant(session, micros_of_date(cell.0)?))?;
-    add::<TimestampNsValue, _, _>(connection, EXPLICIT, move |session, cell| {
-        instant(session, unscale(cell.0, 1_000))
+    add::<DateValue, _, _>(connection, TO_INSTANT_COST, move |session, cell| {
+        instant(session, micros_of_date(cell.0)?)
     })?;
+    add::<TimestampNsValue, _, _>(connection, EXPLICIT, move |session, cell| instant(session, unscale(cell.0, 1_000)))?;
     add::<TimestampNsValue, _, _>(connection, EXPLICIT, |session, cell| {
         local::nanos(cell.0, |micros| local::to_instant(&session.zone, micros)).map(some(TimestampTzNsValue))
     })?;
@@ -64,7 +68,9 @@ fn from_local(connection: &Connection) -> Result<()> {
 
 fn to_local(connection: &Connection) -> Result<()> {
     let naive = |session: &Session, cell: &TimestampTzValue| local::to_naive(&session.zone, cell.0);
-    add::<TimestampTzValue, _, _>(connection, EXPLICIT, move |session, cell| naive(session, cell).map(some(TimestampValue)))?;
+    add::<TimestampTzValue, _, _>(connection, EXPLICIT, move |session, cell| {
+        naive(session, cell).map(some(TimestampValue))
+    })?;
     add::<TimestampTzValue, _, _>(connection, EXPLICIT, move |session, cell| {
         Ok(Some(TimestampSecValue(unscale(naive(session, cell)?, MICROS_PER_SECOND))))
     })?;

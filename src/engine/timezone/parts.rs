@@ -4,9 +4,7 @@ use duckdb_neo::bind_arguments::BindArguments;
 use duckdb_neo::connection::Context;
 use duckdb_neo::data_chunk::VectorCollection;
 use duckdb_neo::logical_type::{LogicalType, LogicalTypeID};
-use duckdb_neo::scalar::{
-    ScalarBindCallbacks, ScalarCallbacks, ScalarFunctionBuilder, ScalarResolveTypesCallbacks,
-};
+use duckdb_neo::scalar::{ScalarBindCallbacks, ScalarCallbacks, ScalarFunctionBuilder, ScalarResolveTypesCallbacks};
 use duckdb_neo::signature::{FunctionParameter, SignatureBuilder};
 use duckdb_neo::types::{Any, DateValue, List, Struct, TimestampTzValue};
 use duckdb_neo::vector::{Unknown, Vector};

@@ -40,8 +40,9 @@ pub(super) fn parse(text: &str) -> Result<Stamp<'_>> {
 
 /// Reads a time with an optional offset in seconds. A timestamp will do, of which the time in UTC is taken.
 pub(super) fn parse_time(text: &str) -> Result<(i64, Option<i32>)> {
-    read_time_with_offset(text)
-        .ok_or_else(|| failure::conversion(format!("cannot read \"{text}\" as a time: expected HH:MM:SS[.US][±HH[:MM]]")))
+    read_time_with_offset(text).ok_or_else(|| {
+        failure::conversion(format!("cannot read \"{text}\" as a time: expected HH:MM:SS[.US][±HH[:MM]]"))
+    })
 }
 
 /// Writes a local timestamp with the offset in seconds that holds there.
