@@ -11,8 +11,8 @@
 //!   `now()` is DuckDB's own.
 //! * `strptime` does not go by `%Z`, because a function of DuckDB's that picks its result type from its argument cannot
 //!   be extended, only replaced. A cast reads the same text: `'2024-05-01 12:00 Europe/Paris'::TIMESTAMPTZ`.
-//! * The table functions `range` and `generate_series` over TIMESTAMPTZ take constants, not columns of another table;
-//!   `unnest(generate_series(…))` takes both.
+//! * `range` and `generate_series` over TIMESTAMPTZ are lists only, for the reason given in `series.rs`:
+//!   `FROM unnest(generate_series(…))` in place of `FROM generate_series(…)`.
 //! * The calendar is always the Gregorian one. `COLLATE` is not here.
 //! * `TimeZone` is UTC unless set, not the host's zone. Messages of errors have words of their own.
 //! * `pg_timezone_names()` shows the abbreviations of the database (`EDT`), not an alias without a slash.

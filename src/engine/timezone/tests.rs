@@ -106,6 +106,11 @@ fn settings_take_and_refuse_values() {
         assert!(message.contains(expected), "{message}");
     }
     assert_eq!(setting("TimeZone"), "UTC");
+    run(&connection, "SET allowed_configs=['TimeZone']");
+    run(&connection, "SET lock_configuration=true");
+    run(&connection, "SET TimeZone='Asia/Tokyo'");
+    assert_eq!(setting("TimeZone"), "Asia/Tokyo");
+    assert!(connection.execute("SET Calendar='gregorian'", Parameters::None).is_err());
 }
 
 #[test]
@@ -144,6 +149,7 @@ fn many_threads_and_forms_of_columns_agree() {
     let sql = "SELECT count(*)::VARCHAR, count(DISTINCT t::DATE)::VARCHAR, sum(hour(t))::VARCHAR, \
                count(DISTINCT t AT TIME ZONE z)::VARCHAR FROM times";
     assert_eq!(row(&connection, sql).unwrap(), ["500000", "349", "5752560", "500000"]);
-    let sql = "SELECT sum(date_diff('minute', date_trunc('day', t), t))::VARCHAR FROM times WHERE t::DATE > '1970-01-01'";
+    let sql =
+        "SELECT sum(date_diff('minute', date_trunc('day', t), t))::VARCHAR FROM times WHERE t::DATE > '1970-01-01'";
     assert!(row(&connection, sql).is_ok());
 }
