@@ -1,7 +1,7 @@
 //! The current date and time in the session's time zone, and `make_timestamptz`.
 //!
-//! The C API gives a callback no way to read the transaction's start, so the clock is read when a statement is bound:
-//! these functions stand still within a statement, where ICU's stand still within a transaction.
+//! The C API gives a callback no way to read the transaction's start. So the clock is the session's, which
+//! [`super::set_clock`] stops at the beginning of a transaction, or else the wall's at the time a call is bound.
 
 use std::sync::Arc;
 
