@@ -141,6 +141,6 @@ fn former_occurrence(zone: &Arc<Zone>, bucket: i64, instant: i64) -> i64 {
     if difference <= 0 {
         return bucket;
     }
-    let former = bucket - difference * MICROS_PER_MILLI;
+    let former = bucket.saturating_sub(difference * MICROS_PER_MILLI);
     if instant < former || offset(former) != offset(instant) { bucket } else { former }
 }

@@ -104,7 +104,7 @@ fn unscale(value: i64, unit: i64) -> i64 {
         return value;
     }
     let halves = value / (unit / 2);
-    (halves + if halves < 0 { -1 } else { 1 }) / 2
+    i64::midpoint(halves, if halves < 0 { -1 } else { 1 })
 }
 
 /// The day of an instant; infinities stay infinite.
@@ -129,7 +129,12 @@ fn instant_of_text(zone: &Arc<Zone>, text: &str) -> Result<i64> {
     match stamp.place {
         Place::Utc => Ok(stamp.micros),
         Place::Session => local::to_instant(zone, stamp.micros),
-        Place::Named(name) => local::to_instant(&names::find(name)?, stamp.micros),
+        Place::Named(name) => {
+            // Without candidates, which would be computed for each row that TRY_CAST drops.
+            let zone = names::lookup(name);
+            let zone = zone.ok_or_else(|| failure::conversion(format!("unknown time zone '{name}'")))?;
+            local::to_instant(&zone, stamp.micros)
+        }
     }
 }
 
@@ -204,6 +209,6 @@ where
     F: for<'v> Fn(&Session, I::Ref<'v>) -> Result<Option<O>> + Send + Sync + 'static,
 {
     let (source, target) = (I::logical_type(connection)?, O::logical_type(connection)?);
-    let cast = Cast::<I, O, F> { body, types: PhantomData };
-    CastFunctionBuilder::new(source, target, cast).implicit_cast_cost(cost).register(connection)
+    let callbacks = Cast::<I, O, F> { body, types: PhantomData };
+    CastFunctionBuilder::new(source, target, callbacks).implicit_cast_cost(cost).register(connection)
 }

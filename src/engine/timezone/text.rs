@@ -313,7 +313,8 @@ fn read_offset(cursor: &mut Cursor<'_>) -> Option<i64> {
     };
     let mut offset = ahead.pair()? * 3_600;
     let colon = ahead.eat(b':');
-    if colon || ahead.peek().is_some_and(|byte| byte.is_ascii_digit()) {
+    let has_minutes = ahead.rest().len() >= 2 && ahead.peek().is_some_and(|byte| byte.is_ascii_digit());
+    if colon || has_minutes {
         offset += ahead.pair()? * 60;
     }
     if colon && ahead.eat(b':') {
