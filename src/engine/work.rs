@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::cancel::{Cancel, Watch};
 use super::slots::Slot;
-use super::{Engine, Inner, ffi, statement};
+use super::{Engine, Inner, ffi, statement, timezone};
 use crate::error::{Error, Result};
 
 /// What a piece of work may use. It lives on an engine thread.
@@ -92,6 +92,7 @@ impl Engine {
 impl Work {
     fn begin(engine: Arc<Inner>, cancel: Arc<Cancel>) -> Result<Self> {
         let connection = engine.instance.connect()?;
+        timezone::set_clock(&connection)?;
         let watch = engine.watchdog.watch(&cancel, connection.interrupt_handle());
         Ok(Self { engine, connection, cancel, _watch: watch })
     }

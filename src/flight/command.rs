@@ -1,6 +1,8 @@
 //! Descriptors: the bytes or path of a FlightDescriptor become one enum of checked commands. Everything after this matches
 //! on values, never on bytes or type URLs.
 
+use std::collections::HashMap;
+
 use arrow_flight::FlightDescriptor;
 use arrow_flight::flight_descriptor::DescriptorType;
 use arrow_flight::sql::{Any, Command as SqlCommand, CommandStatementIngest, TableExistsOption, TableNotExistOption};
@@ -169,22 +171,22 @@ fn from_statement_ingest(ingest: CommandStatementIngest) -> Result<Command> {
             )));
         }
     };
-    let mut request = from_options(&ingest.options, &ingest.table)?;
+    let mut request = from_options(ingest.options, ingest.table)?;
     request.mode = mode;
     Ok(Command::Ingest(Box::new(request), Replies::FlightSql))
 }
 
 /// `kind`, `on_duplicate`, `extra`, `ingest_id` and the metadata, as in the JSON form; other options are not ours.
-fn from_options(options: &std::collections::HashMap<String, String>, table: &str) -> Result<Request> {
+fn from_options(options: HashMap<String, String>, table: String) -> Result<Request> {
     let mut json = serde_json::Map::new();
     let mut metadata = serde_json::Map::new();
     for (name, value) in options {
         match name.as_str() {
             "kind" | "on_duplicate" | "extra" | "ingest_id" => {
-                json.insert(name.clone(), value.clone().into());
+                json.insert(name, value.into());
             }
             "fetched_at" | "from_date" | "to_date" | "filter_where" => {
-                metadata.insert(name.clone(), value.clone().into());
+                metadata.insert(name, value.into());
             }
             _ => {}
         }

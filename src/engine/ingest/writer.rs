@@ -370,7 +370,6 @@ fn choose_way(work: &Work, target: &Target) -> Result<Way> {
         (None, None) if target.mode == Mode::Create => {
             Err(Error::already_exists(format!("table {:?} is being created by another ingest", target.table)))
         }
-        (None, None) => Ok(Way::Staged),
         // Rows of a plain table have no key: nothing to check, and appends do not conflict.
         (Some(name), _) if target.mode != Mode::Replace && !target.kind.is_managed() => {
             Ok(Way::Live { table: Table { name, kind: target.kind, is_new: false }, _lock: None })
@@ -383,7 +382,7 @@ fn choose_way(work: &Work, target: &Target) -> Result<Way> {
             };
             Ok(Way::Live { table: Table { name, kind: target.kind, is_new: false }, _lock: Some(lock) })
         }
-        (Some(_), _) => Ok(Way::Staged),
+        (None, None) | (Some(_), _) => Ok(Way::Staged),
     }
 }
 
