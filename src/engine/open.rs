@@ -10,7 +10,7 @@ use duckdb_neo::instance::{AttachBuilder, Instance, InstanceBuilder};
 
 use super::threads::Threads;
 use super::{CATALOG, Database, Engine, Inner, cancel::Watchdog, import, ingest, metadata, slots::Slots, timezone};
-use crate::config::{Config, Engine as EngineConfig, Query as QueryConfig};
+use crate::config::{Config, Engine as EngineConfig};
 use crate::error::{Error, Result};
 
 impl Engine {
@@ -22,7 +22,7 @@ impl Engine {
     pub fn open(config: &Config, database: Database) -> Result<Self> {
         let engine = &config.engine;
         let environment = Environment::new()?;
-        let instance = options(engine, &config.query, &database).build(&environment)?;
+        let instance = options(engine, &database).build(&environment)?;
         attach(&instance, &database)?;
         let imports = Arc::new(import::Imports::default());
         let connection = instance.connect()?;
@@ -58,14 +58,13 @@ fn bytes(size: ByteSize) -> usize {
 }
 
 /// The instance's settings. Extensions are never fetched: the binary holds what it needs.
-fn options(config: &EngineConfig, query: &QueryConfig, database: &Database) -> InstanceBuilder {
+fn options(config: &EngineConfig, database: &Database) -> InstanceBuilder {
     let mut options = InstanceBuilder::new()
         .option("autoinstall_known_extensions", "false")
         .option("autoload_known_extensions", "false")
         .option("allow_community_extensions", "false")
         .option("memory_limit", config.memory_limit.as_u64().to_string() + "B")
         .option("threads", config.threads.to_string())
-        .option("streaming_buffer_size", query.streaming_buffer.as_u64().to_string() + "B")
         .option("checkpoint_threshold", config.checkpoint_threshold.as_u64().to_string() + "B")
         .option("max_temp_directory_size", config.temp_directory_max.as_u64().to_string() + "B");
     if let Some(directory) = database.temp_directory.as_ref().and_then(|directory| directory.to_str()) {

@@ -7,6 +7,7 @@ use std::time::Instant;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use duckdb_neo::Parameters;
+use duckdb_neo::connection::SettingScope;
 use futures::Stream;
 use tokio::sync::{mpsc, oneshot};
 
@@ -125,6 +126,9 @@ fn produce(work: &Work, sql: &str, output: &mut Output) -> Result<()> {
     let Some(statement) = work.read_query(sql)? else {
         return output.begin(None).map(drop);
     };
+    // DuckDB has this limit per connection only.
+    let buffer = format!("{}B", work.engine.query.streaming_buffer.as_u64());
+    work.connection.config()?.set_text("streaming_buffer_size", &buffer, SettingScope::Session)?;
     let mut result = statement.arrow_query(&work.connection, Parameters::None, Some(work.engine.query.batch_rows))?;
     let schema = ffi::schema_from(result.schema()?)?;
     if !output.begin(Some(SchemaRef::clone(&schema)))? {
