@@ -10,7 +10,7 @@ use duckdb_neo::Parameters;
 use super::work::{Work, quote};
 use super::{CATALOG, Engine, Rows, SCHEMA, Started, metadata, statement};
 use crate::error::{Error, Result};
-use crate::tables::{Kind, METADATA_TABLE};
+use crate::tables::Kind;
 
 /// How many tables one statement counts the rows of.
 const COUNTED_AT_ONCE: usize = 200;
@@ -62,7 +62,9 @@ impl Engine {
     pub async fn tables(&self, kind: Option<Kind>, name_like: Option<String>) -> Result<Vec<TableListing>> {
         self.run(None, move |work| {
             let mut listings = work.relations(name_like.as_deref())?;
-            listings.retain(|listing| !is_server_table(&listing.name) && kind.is_none_or(|kind| listing.kind == kind));
+            listings.retain(|listing| {
+                !metadata::is_server_table(&listing.name) && kind.is_none_or(|kind| listing.kind == kind)
+            });
             work.count_rows(&mut listings)?;
             for listing in listings.iter_mut().filter(|listing| listing.kind != Kind::View) {
                 listing.size_bytes = work.size_bytes(&listing.name)?;
@@ -112,10 +114,6 @@ impl Engine {
     }
 }
 
-fn is_server_table(name: &str) -> bool {
-    name == METADATA_TABLE || name == metadata::INGESTS_TABLE
-}
-
 impl Work {
     /// The tables and views of the main schema, by name; with kinds and fetched_at, without counts.
     fn relations(&self, name_like: Option<&str>) -> Result<Vec<TableListing>> {
@@ -158,7 +156,7 @@ impl Work {
             return Ok(listing);
         }
         let others = self.relations(None)?;
-        let near = others.iter().map(|listing| listing.name.as_str()).filter(|name| !is_server_table(name));
+        let near = others.iter().map(|listing| listing.name.as_str()).filter(|name| !metadata::is_server_table(name));
         let hint = nearest(table, near).map(|name| format!("; did you mean {name:?}?")).unwrap_or_default();
         let shown: String = table.chars().take(64).collect();
         Err(Error::not_found(format!("table {shown:?} not found{hint}")))
@@ -220,9 +218,7 @@ impl Work {
     }
 
     fn drop_table(&self, table: &str, if_exists: bool) -> Result<bool> {
-        if is_server_table(table) {
-            return Err(Error::precondition(format!("`{table}` is written by the server only")));
-        }
+        metadata::refuse_server_table(table)?;
         let _lock = self.engine.ingests.lock(&table.to_lowercase(), &self.cancel)?;
         let listing = match self.find_relation(table) {
             Err(error) if if_exists && error.kind() == crate::error::ErrorKind::NotFound => return Ok(false),

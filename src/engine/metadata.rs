@@ -42,6 +42,19 @@ pub struct Metadata {
     pub updated_at: Option<i64>,
 }
 
+/// Whether a table is one of the server's own.
+pub(in crate::engine) fn is_server_table(name: &str) -> bool {
+    [METADATA_TABLE, INGESTS_TABLE].iter().any(|own| own.eq_ignore_ascii_case(name))
+}
+
+/// Refuses to write to one of the server's own tables on behalf of a client.
+pub(in crate::engine) fn refuse_server_table(name: &str) -> Result<()> {
+    if is_server_table(name) {
+        return Err(Error::precondition(format!("`{name}` is written by the server only")));
+    }
+    Ok(())
+}
+
 /// Makes the server's tables in a data file that does not have them.
 pub(in crate::engine) fn create_tables(connection: &Connection) -> Result<()> {
     let metadata = format!(

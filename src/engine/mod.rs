@@ -18,6 +18,8 @@ mod query;
 mod recovery;
 mod slots;
 mod statement;
+#[cfg(test)]
+mod tests;
 mod threads;
 mod timezone;
 mod work;

@@ -42,6 +42,11 @@ impl Inner {
         }
         tracing::warn!("the database has been invalidated: it is opened again");
         self.watchdog.cancel_all();
+        self.open_again()
+    }
+
+    /// Detaches the data file and attaches it.
+    pub(in crate::engine) fn open_again(&self) -> Result<()> {
         self.instance.attach(AttachBuilder::new(StorageLocation::InMemory).alias(SCRATCH).make_default())?;
         let reattached = self.reattach();
         if reattached.is_ok() {

@@ -102,7 +102,11 @@ impl Work {
         if super::error::invalidates_database(&error) {
             Engine(Arc::clone(&self.engine)).start_recovery();
         }
-        self.cancel.explain(error)
+        let error = self.cancel.explain(error);
+        match self.engine.database.path.as_deref().and_then(std::path::Path::to_str) {
+            Some(path) => error.replacing(path, "<database file>"),
+            None => error,
+        }
     }
 
     /// Waits for the right to run a statement.

@@ -203,6 +203,11 @@ def test_metadata_is_a_table_that_only_the_server_writes(flight, table):
     for sql in ("DELETE FROM _metadata", "DROP TABLE _metadata", "UPDATE _metadata SET row_count = 0"):
         with pytest.raises((pa.ArrowException, KeyError)):
             query(flight, sql)
+    for name in ("_metadata", "_ingests"):
+        with refused("FAILED_PRECONDITION", name):
+            put(flight, ingest(name, kind="table", mode="append"), pa.table({"table_name": ["x"]}))
+        with refused("FAILED_PRECONDITION", name):
+            action(flight, "drop_table", table=name)
     assert count(flight, "_metadata") > 0
 
 

@@ -336,6 +336,7 @@ fn prepare_table(work: &Work, target: &Target) -> Result<Table> {
 
 /// Checks what is there against the mode; answers the name of the table that is there.
 fn check_mode(work: &Work, target: &Target) -> Result<Option<String>> {
+    metadata::refuse_server_table(&target.table)?;
     let Some(existing) = work.relation(&target.table)? else {
         if target.mode == Mode::Append {
             return Err(work.find_relation(&target.table).err().unwrap_or_else(|| Error::not_found("table not found")));

@@ -17,7 +17,7 @@ use duckdb_neo::statement::{SchemaBind, Statement};
 use super::work::Work;
 use super::{Engine, Executed, ffi, metadata};
 use crate::error::{Error, ErrorKind, Result};
-use crate::tables::{Kind, METADATA_TABLE};
+use crate::tables::Kind;
 use scan::{Action, Target};
 
 /// What running a statement means.
@@ -176,9 +176,7 @@ impl Work {
     /// Refuses what may not be done to managed tables; answers the ingest that an INSERT into one means.
     fn check_targets(&self, sql: &str, statement_type: StatementType, targets: &[Target]) -> Result<Option<Insert>> {
         for target in targets {
-            if target.is_server_table() {
-                return Err(Error::precondition(format!("`{}` is written by the server only", target.name)));
-            }
+            metadata::refuse_server_table(&target.name)?;
             let Some(name) = target.managed_name() else { continue };
             let Some((table, kind)) = metadata::kind_of(self, name)? else { continue };
             match target.action {
@@ -343,10 +341,4 @@ fn changed_rows(schema: &Schema, batches: &[arrow::array::RecordBatch]) -> Optio
     let is_count = schema.fields().len() == 1 && schema.field(0).name() == "Count";
     let column = batches.first().filter(|_| is_count)?.column(0).as_primitive_opt::<Int64Type>()?;
     u64::try_from(column.values().first().copied()?).ok()
-}
-
-impl Target {
-    fn is_server_table(&self) -> bool {
-        [METADATA_TABLE, metadata::INGESTS_TABLE].iter().any(|name| self.name.eq_ignore_ascii_case(name))
-    }
 }
