@@ -116,9 +116,13 @@ async fn services(engine: &Engine, config: &Config, mode: &'static str) -> Resul
     let (health, health_service) = tonic_health::server::health_reporter();
     let service = Service::new(engine.clone(), config, mode);
     health.set_serving::<FlightServiceServer<Service>>().await;
-    let reflection = tonic_reflection::server::Builder::configure()
+    let descriptors = flight::descriptors();
+    let reflection = descriptors
+        .iter()
+        .fold(tonic_reflection::server::Builder::configure(), |builder, set| {
+            builder.register_encoded_file_descriptor_set(set)
+        })
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .register_encoded_file_descriptor_set(flight::descriptors())
         .build_v1()
         .map_err(|error| Error::internal("cannot describe the services").with_source(error))?;
     let routes = Routes::new(service.into_server()).add_service(health_service).add_service(reflection);
