@@ -94,9 +94,7 @@ impl Work {
         let (statement, targets) = self.read(sql)?;
         let statement_type = statement.get_type()?;
         if statement.parameter_count()? > 0 {
-            return Err(Error::unimplemented(
-                "bound parameters are not offered yet: write the values into the statement",
-            ));
+            return Err(Error::invalid("bound parameters are not offered yet: write the values into the statement"));
         }
         if let Some(insert) = self.check_targets(sql, statement_type, &targets)? {
             return Ok(Plan::Insert(insert));
