@@ -50,7 +50,7 @@ fn main() -> Result<()> {
     println!("cargo:rerun-if-changed=proto");
     let descriptors = protox::compile(FILES, ["proto"]).map_err(std::io::Error::other)?;
     let mut config = prost_build::Config::new();
-    config.bytes(["."]).skip_debug(["merganser.v1.Ticket"]);
+    config.bytes(["."]);
     for message in JSON_MESSAGES {
         let path = format!(".merganser.v1.{message}");
         config.type_attribute(&path, "#[derive(serde::Serialize, serde::Deserialize)]");

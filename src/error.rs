@@ -101,6 +101,13 @@ impl Error {
         self
     }
 
+    /// The same error with `part` of its message replaced: what a caller is not to see.
+    #[must_use]
+    pub fn replacing(mut self, part: &str, with: &str) -> Self {
+        self.message = self.message.replace(part, with);
+        self
+    }
+
     /// What went wrong, in terms that a caller can act on.
     pub fn kind(&self) -> ErrorKind {
         self.kind

@@ -1,4 +1,55 @@
 //! Merganser: one binary that turns DuckDB into an Arrow Flight server for product events.
+//!
+//! # Map
+//!
+//! From the wire inwards; each folder knows only what stands below it, and they meet in Arrow batches and plain values.
+//!
+//! * [`cli`]: the program's commands. `serve` and `demo` run a server; the others are Flight clients of any server.
+//! * [`config`]: every setting, its default and where its value came from. [`telemetry`]: the log.
+//! * [`server`]: opens the database ([`server::Location`] says where), reserves the port, serves, drains.
+//! * [`flight`]: the only folder that speaks Flight. Bytes become a command, an error becomes a status, here only.
+//! * [`ingest`]: from a stream of batches to an outcome: coercion of columns, telling new keys from known ones, chunks.
+//! * [`engine`]: the only folder that names DuckDB. Its threads, queries, statements, tables, and the transaction of an
+//!   ingest; `engine/timezone` is what DuckDB's ICU extension would add; `engine/ffi.rs` has all `unsafe`.
+//! * [`tables`]: kinds of tables, their columns, names. [`proto`]: the messages of `merganser.v1`. [`error`]: the one error.
+//!
+//! # Follow a DoPut
+//!
+//! 1. `flight/mod.rs` `do_put` reads the first message; `flight/command.rs` `decode` makes an [`ingest::Request`] of its
+//!    descriptor, and `flight/ingest.rs` `put` runs the stream and its answers as one.
+//! 2. `ingest/pipeline.rs` `Ingest::open` settles the kind, plans the coercion (`ingest/coerce`) and asks the engine;
+//!    `engine/ingest/writer.rs` `open_ingest` checks the table on a thread of its own and chooses the way: straight into a new
+//!    table, or through a stage into one that others use. The client gets its first IngestProgress.
+//! 3. Each batch: `Ingest::write` coerces it beside the async runtime, `ingest/keys.rs` splits it into rows with new keys and
+//!    suspects, and chunks of two row groups go over a channel of one to the writer's thread.
+//! 4. The writer puts a chunk under a token (`engine/import.rs`) and runs `INSERT … FROM merganser_import('token')`, or stages
+//!    it (`engine/ingest/stage.rs`).
+//! 5. At the end `Ingest::commit` makes the writer merge what is left (`engine/ingest/merge.rs`) under the table's lock, write
+//!    `_metadata` (`engine/metadata.rs`) and COMMIT; small appends do that together (`engine/ingest/group.rs`). The client gets
+//!    its IngestResult. Anything else that ends the stream drops the writer, and with it the transaction.
+//!
+//! # Follow a DoGet
+//!
+//! 1. `flight/mod.rs` `do_get`: `flight/ticket.rs` `decode` makes a ticket of the bytes, `flight/statement.rs` `get` asks the
+//!    engine for its rows.
+//! 2. `engine/query.rs` `query` starts an engine thread (`engine/threads.rs`), which waits for a slot (`engine/slots.rs`), reads
+//!    the statement (`engine/statement`), starts it and answers its columns.
+//! 3. DuckDB's workers make Arrow arrays; the thread takes them over (`engine/ffi.rs`) and sends them into a short channel. A
+//!    full channel gives the slot back until the client has read; a dropped one interrupts the query (`engine/cancel.rs`).
+//! 4. `flight/encode.rs` `encode` makes messages of the batches, each under the limit by its real size.
+//!
+//! # Invariants
+//!
+//! 1. Only `engine/` names DuckDB's crates. Only `flight/`, `server/` and `cli/` name tonic; only `flight/status.rs` picks a
+//!    gRPC code. `unsafe` is in `engine/ffi.rs` only. (`tests/tidy.rs` checks these.)
+//! 2. DuckDB runs on the engine's threads, never on the async runtime. DuckDB's own workers never wait for a client: what a
+//!    statement reads is there before it begins.
+//! 3. One stream is one transaction: an ingest that was not answered OK has left nothing; one that was is on the disk.
+//! 4. A key of a managed table is checked against the table and then written under the table's lock, never otherwise.
+//! 5. Every queue, cache, map, message and wait has a bound, and the bound has a name in [`config`]. Where something is bounded
+//!    by something else, a comment says by what.
+//! 6. Environment, files and the clock are read at the edge, and passed on as values.
+//! 7. A client can make a call fail, and never the server.
 
 pub mod cli;
 pub mod config;

@@ -1,10 +1,11 @@
 //! The command line: what the arguments mean, and one file for each command.
 //!
 //! `ingest`, `query`, `tables`, `schema`, `metadata` and `drop` are plain Flight clients of a running server: they go over
-//! the wire like any other client and never touch a database file. Data goes to stdout; the progress bar, warnings and the
-//! one line of an error go to stderr. Exit codes: 0 success, 1 failure, 2 bad usage.
+//! the wire like any other client and never touch a database file. `demo` is a server and such a client in one. Data goes to
+//! stdout; the progress bar, warnings and the one line of an error go to stderr. Exit codes: 0 success, 1 failure, 2 bad usage.
 
 mod client;
+mod demo;
 mod drop;
 #[cfg(test)]
 mod fake;
@@ -33,6 +34,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(Box<serve::Args>),
+    Demo(demo::Args),
     Ingest(Box<ingest::Args>),
     Query(query::Args),
     Tables(tables::Args),
@@ -58,6 +60,7 @@ pub fn run() -> ExitCode {
 fn dispatch(command: Command) -> Result<()> {
     match command {
         Command::Serve(args) => block_on(serve::run(*args)),
+        Command::Demo(args) => block_on(demo::run(args)),
         Command::Ingest(args) => block_on(ingest::run(*args)),
         Command::Query(args) => block_on(query::run(args)),
         Command::Tables(args) => block_on(tables::run(args)),

@@ -67,7 +67,8 @@ fn read_sql(sql: Option<String>) -> Result<String> {
     if sql.trim().is_empty() { Err(Error::invalid("no SQL: the text is empty")) } else { Ok(sql) }
 }
 
-async fn write_rows(mut rows: Rows, options: RowWriterOptions, out: Box<dyn Write + Send>) -> Result<()> {
+/// Writes the rows as they arrive.
+pub(super) async fn write_rows(mut rows: Rows, options: RowWriterOptions, out: Box<dyn Write + Send>) -> Result<()> {
     let mut writer = RowWriter::new(rows.schema(), options, out)?;
     while let Some(batch) = rows.next().await? {
         writer.write(&batch)?;

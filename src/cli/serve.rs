@@ -38,7 +38,9 @@ pub(super) fn uri(server: &Server) -> String {
 
 /// A line to copy for connecting.
 pub(super) fn connect_line(uri: &str) -> String {
-    format!("connect: adbc_driver_flightsql.dbapi.connect({uri:?}, autocommit=True) or merganser query --server {uri} \"SELECT 1\"")
+    format!(
+        "connect: adbc_driver_flightsql.dbapi.connect({uri:?}, autocommit=True) or merganser query --server {uri} \"SELECT 1\""
+    )
 }
 
 /// Ready on ctrl-c or SIGTERM.

@@ -41,8 +41,6 @@ pub struct Config {
     pub query: Query,
     /// Rows on their way in.
     pub ingest: Ingest,
-    /// What clients leave open between calls.
-    pub session: Session,
     /// The log on stderr.
     pub log: Log,
 }
@@ -53,8 +51,6 @@ pub struct Config {
 pub struct Server {
     /// Address to listen on, `host:port`; port 0 picks a free one.
     pub listen: String,
-    /// Connections open at once; more wait in the listener's backlog.
-    pub connections_max: usize,
     /// Calls open at once on one connection; HTTP/2 makes the client wait with more.
     pub calls_per_connection_max: u32,
     /// Bytes of one message that a client sends; a larger one is RESOURCE_EXHAUSTED.
@@ -78,7 +74,6 @@ impl Default for Server {
     fn default() -> Self {
         Self {
             listen: "127.0.0.1:8815".to_owned(),
-            connections_max: 1024,
             calls_per_connection_max: 128,
             message_bytes_max: ByteSize::gib(1),
             header_bytes_max: ByteSize::kib(64),
@@ -203,7 +198,10 @@ pub struct Query {
     /// Bytes of one result that DuckDB makes ahead of those.
     #[serde(with = "text::size")]
     pub streaming_buffer: ByteSize,
-    /// Results of statements that have run (DDL, DML) which wait for their DoGet.
+    /// Bytes of the rows of a statement that is run at once and whole: RETURNING, PIVOT, CALL.
+    #[serde(with = "text::size")]
+    pub result_bytes_max: ByteSize,
+    /// Results of such statements which wait for their DoGet.
     pub results_max: usize,
     /// Time after which such a result is dropped.
     #[serde(with = "text::duration")]
@@ -217,7 +215,8 @@ impl Default for Query {
             batch_bytes_max: ByteSize::kib(3584),
             batches_in_flight: 3,
             streaming_buffer: ByteSize::mib(4),
-            results_max: 1024,
+            result_bytes_max: ByteSize::mib(64),
+            results_max: 64,
             results_expire: Duration::from_mins(5),
         }
     }
@@ -238,14 +237,8 @@ pub struct Ingest {
     /// Time after which a stream whose client sends nothing is rolled back.
     #[serde(with = "text::duration")]
     pub idle_timeout: Duration,
-    /// Time that a small append waits for others to share its commit.
-    #[serde(with = "text::duration")]
-    pub group_commit_wait: Duration,
     /// `ingest_id`s whose result is remembered; the oldest are forgotten first.
     pub ids_max: usize,
-    /// Time after which an `ingest_id` is forgotten.
-    #[serde(with = "text::duration")]
-    pub ids_expire: Duration,
     /// Depth of nesting of one JSON value.
     pub json_depth_max: usize,
     /// Bytes of the filter that tells, for each large stream, which keys came before in it.
@@ -260,31 +253,10 @@ impl Default for Ingest {
             stream_memory: ByteSize::mib(64),
             memory: ByteSize::mib(512),
             idle_timeout: Duration::from_mins(5),
-            group_commit_wait: Duration::from_millis(1),
             ids_max: 100_000,
-            ids_expire: Duration::from_hours(24),
             json_depth_max: 512,
             key_filter_memory: ByteSize::mib(32),
         }
-    }
-}
-
-/// What clients leave open between calls.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Session {
-    /// Transactions open at once.
-    pub transactions_max: usize,
-    /// Prepared statements open at once.
-    pub prepared_max: usize,
-    /// Time after which an unused transaction is rolled back and an unused prepared statement is closed.
-    #[serde(with = "text::duration")]
-    pub idle_timeout: Duration,
-}
-
-impl Default for Session {
-    fn default() -> Self {
-        Self { transactions_max: 64, prepared_max: 1024, idle_timeout: Duration::from_mins(10) }
     }
 }
 

@@ -24,19 +24,17 @@ impl Config {
 
     fn validate_counts(&self) -> Result<()> {
         let (engine, query, ingest) = (&self.engine, &self.query, &self.ingest);
-        count("server.connections_max", self.server.connections_max, 1, COUNT_MAX)?;
         count("server.calls_per_connection_max", self.server.calls_per_connection_max as usize, 1, COUNT_MAX)?;
         count("engine.threads", engine.threads, 1, 1024)?;
         count("engine.statements_max", engine.statements_max, 1, 4096)?;
+        count("engine.open_max", engine.open_max, 2, 4096)?;
         count("engine.statements_queue_max", engine.statements_queue_max, 0, COUNT_MAX)?;
         count("query.batch_rows", query.batch_rows, 1, 1 << 20)?;
         count("query.batches_in_flight", query.batches_in_flight, 1, 64)?;
         count("query.results_max", query.results_max, 1, COUNT_MAX)?;
         count("ingest.streams_max", ingest.streams_max, 1, 4096)?;
         count("ingest.ids_max", ingest.ids_max, 0, COUNT_MAX)?;
-        count("ingest.json_depth_max", ingest.json_depth_max, 1, 10_000)?;
-        count("session.transactions_max", self.session.transactions_max, 1, 4096)?;
-        count("session.prepared_max", self.session.prepared_max, 1, COUNT_MAX)
+        count("ingest.json_depth_max", ingest.json_depth_max, 1, 10_000)
     }
 
     fn validate_sizes(&self) -> Result<()> {
@@ -50,10 +48,11 @@ impl Config {
         size("engine.stack_bytes", engine.stack_bytes, mib(16), gib(1))?;
         size("engine.checkpoint_threshold", engine.checkpoint_threshold, mib(1), ByteSize::tib(1))?;
         size("query.batch_bytes_max", self.query.batch_bytes_max, kib(64), gib(1))?;
+        size("query.result_bytes_max", self.query.result_bytes_max, kib(64), gib(16))?;
         size("query.streaming_buffer", self.query.streaming_buffer, kib(64), gib(4))?;
         size("ingest.stream_memory", ingest.stream_memory, mib(1), ByteSize::tib(1))?;
         size("ingest.memory", ingest.memory, ingest.stream_memory, ByteSize::tib(1))?;
-        size("ingest.key_filter_memory", ingest.key_filter_memory, ByteSize(0), ByteSize::tib(1))
+        size("ingest.key_filter_memory", ingest.key_filter_memory, kib(1), gib(64))
     }
 
     fn validate_durations(&self) -> Result<()> {
@@ -65,10 +64,7 @@ impl Config {
         duration("engine.statements_queue_wait", self.engine.statements_queue_wait, zero, day)?;
         duration("engine.query_timeout", self.engine.query_timeout, zero, day * 30)?;
         duration("query.results_expire", self.query.results_expire, second, day)?;
-        duration("ingest.idle_timeout", self.ingest.idle_timeout, millisecond, day)?;
-        duration("ingest.group_commit_wait", self.ingest.group_commit_wait, zero, second)?;
-        duration("ingest.ids_expire", self.ingest.ids_expire, second, day * 365)?;
-        duration("session.idle_timeout", self.session.idle_timeout, millisecond, day)
+        duration("ingest.idle_timeout", self.ingest.idle_timeout, millisecond, day)
     }
 
     fn validate_texts(&self) -> Result<()> {

@@ -118,8 +118,23 @@ impl Watchdog {
         let watched = Arc::new(Watched::default());
         let thread = std::thread::Builder::new().name("watchdog".to_owned());
         let shared = Arc::clone(&watched);
-        thread.spawn(move || shared.run()).map_err(|error| Error::internal("cannot start a thread").with_source(error))?;
+        thread
+            .spawn(move || shared.run())
+            .map_err(|error| Error::internal("cannot start a thread").with_source(error))?;
         Ok(Self(watched))
+    }
+
+    /// Cancels all work under way.
+    pub(in crate::engine) fn cancel_all(&self) {
+        for cancel in self.0.lock().iter().filter_map(Weak::upgrade) {
+            cancel.cancel();
+        }
+    }
+
+    /// Whether any work is under way.
+    pub(in crate::engine) fn is_idle(&self) -> bool {
+        let ended = |cancel: &Weak<Cancel>| cancel.upgrade().is_none_or(|cancel| cancel.ended.load(Ordering::Acquire));
+        self.0.lock().iter().all(ended)
     }
 
     /// Watches `cancel`, whose work runs on the connection of `interrupt`, until the answer is dropped.

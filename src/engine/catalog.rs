@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 use arrow::array::{Array, AsArray};
-use arrow::datatypes::{Int64Type, SchemaRef};
+use arrow::datatypes::{Int64Type, Schema, SchemaRef};
 use duckdb_neo::Parameters;
 
 use super::work::{Work, quote};
 use super::{CATALOG, Engine, Rows, SCHEMA, Started, metadata, statement};
 use crate::error::{Error, Result};
-use crate::tables::{Kind, METADATA_TABLE};
+use crate::tables::Kind;
 
 /// How many tables one statement counts the rows of.
 const COUNTED_AT_ONCE: usize = 200;
@@ -62,7 +62,9 @@ impl Engine {
     pub async fn tables(&self, kind: Option<Kind>, name_like: Option<String>) -> Result<Vec<TableListing>> {
         self.run(None, move |work| {
             let mut listings = work.relations(name_like.as_deref())?;
-            listings.retain(|listing| !is_server_table(&listing.name) && kind.is_none_or(|kind| listing.kind == kind));
+            listings.retain(|listing| {
+                !metadata::is_server_table(&listing.name) && kind.is_none_or(|kind| listing.kind == kind)
+            });
             work.count_rows(&mut listings)?;
             for listing in listings.iter_mut().filter(|listing| listing.kind != Kind::View) {
                 listing.size_bytes = work.size_bytes(&listing.name)?;
@@ -99,9 +101,9 @@ impl Engine {
 
     /// Streams a table or view.
     pub async fn scan(&self, table: String, deadline: Option<Instant>) -> Result<Rows> {
-        let name = self.run(deadline, move |work| Ok(work.find_relation(&table)?.name)).await?;
+        let TableDescription { name, arrow_schema, .. } = self.run(deadline, move |work| work.describe(&table)).await?;
         match self.query(format!("FROM {CATALOG}.{SCHEMA}.{}", quote(&name)), deadline).await? {
-            Started::Rows(rows) => Ok(rows),
+            Started::Rows(rows) => Ok(rows.with_schema(arrow_schema)),
             Started::Change => Err(Error::internal("a scan was taken for a change")),
         }
     }
@@ -110,10 +112,6 @@ impl Engine {
     pub async fn drop_table(&self, table: String, if_exists: bool) -> Result<bool> {
         self.run(None, move |work| work.drop_table(&table, if_exists)).await
     }
-}
-
-fn is_server_table(name: &str) -> bool {
-    name == METADATA_TABLE || name == metadata::INGESTS_TABLE
 }
 
 impl Work {
@@ -158,19 +156,22 @@ impl Work {
             return Ok(listing);
         }
         let others = self.relations(None)?;
-        let near = others.iter().map(|listing| listing.name.as_str()).filter(|name| !is_server_table(name));
+        let near = others.iter().map(|listing| listing.name.as_str()).filter(|name| !metadata::is_server_table(name));
         let hint = nearest(table, near).map(|name| format!("; did you mean {name:?}?")).unwrap_or_default();
         let shown: String = table.chars().take(64).collect();
         Err(Error::not_found(format!("table {shown:?} not found{hint}")))
     }
 
     fn count_rows(&self, listings: &mut [TableListing]) -> Result<()> {
-        let mut tables: Vec<&mut TableListing> = listings.iter_mut().filter(|listing| listing.kind != Kind::View).collect();
+        let mut tables: Vec<&mut TableListing> =
+            listings.iter_mut().filter(|listing| listing.kind != Kind::View).collect();
         for group in tables.chunks_mut(COUNTED_AT_ONCE) {
             let selects: Vec<String> = group
                 .iter()
                 .enumerate()
-                .map(|(index, table)| format!("SELECT {index} AS i, count(*) AS n FROM {CATALOG}.{SCHEMA}.{}", quote(&table.name)))
+                .map(|(index, table)| {
+                    format!("SELECT {index} AS i, count(*) AS n FROM {CATALOG}.{SCHEMA}.{}", quote(&table.name))
+                })
                 .collect();
             let sql = format!("SELECT n FROM ({}) ORDER BY i", selects.join(" UNION ALL "));
             let batches = self.collect(&sql, Parameters::None)?;
@@ -210,15 +211,14 @@ impl Work {
                 });
             }
         }
-        let statement = statement::single(&self.connection, &format!("FROM {CATALOG}.{SCHEMA}.{}", quote(&listing.name)))?;
-        let arrow_schema = self.schema_of(&statement)?;
+        let statement =
+            statement::single(&self.connection, &format!("FROM {CATALOG}.{SCHEMA}.{}", quote(&listing.name)))?;
+        let arrow_schema = with_nullability(&self.schema_of(&statement)?, &columns);
         Ok(TableDescription { name: listing.name, kind: listing.kind, columns, arrow_schema })
     }
 
     fn drop_table(&self, table: &str, if_exists: bool) -> Result<bool> {
-        if is_server_table(table) {
-            return Err(Error::precondition(format!("`{table}` is written by the server only")));
-        }
+        metadata::refuse_server_table(table)?;
         let _lock = self.engine.ingests.lock(&table.to_lowercase(), &self.cancel)?;
         let listing = match self.find_relation(table) {
             Err(error) if if_exists && error.kind() == crate::error::ErrorKind::NotFound => return Ok(false),
@@ -231,6 +231,16 @@ impl Work {
         })?;
         Ok(true)
     }
+}
+
+/// The schema with what the catalog knows about nulls; in a query's result every column may be null.
+fn with_nullability(schema: &SchemaRef, columns: &[ColumnDescription]) -> SchemaRef {
+    let fields = schema
+        .fields()
+        .iter()
+        .zip(columns)
+        .map(|(field, column)| field.as_ref().clone().with_nullable(column.nullable));
+    SchemaRef::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
 /// The name that was likely meant: at most a third of its letters differ.

@@ -46,7 +46,9 @@ fn classify(code: DuckDBError, message: &str) -> ErrorKind {
     match code {
         DuckDBError::RuntimeInterrupt => ErrorKind::Cancelled,
         DuckDBError::ResourceOutOfMemory => ErrorKind::ResourceExhausted,
-        DuckDBError::RuntimeInternal | DuckDBError::RuntimeFatal | DuckDBError::RuntimeNullPointer => ErrorKind::Internal,
+        DuckDBError::RuntimeInternal | DuckDBError::RuntimeFatal | DuckDBError::RuntimeNullPointer => {
+            ErrorKind::Internal
+        }
         DuckDBError::DatabaseTransaction | DuckDBError::ResourceInUse | DuckDBError::ResourceDependency => {
             ErrorKind::FailedPrecondition
         }
@@ -60,6 +62,7 @@ fn classify(code: DuckDBError, message: &str) -> ErrorKind {
 /// What only the words tell. DuckDB's catalog errors have one code for "not there" and "already there".
 fn classify_words(message: &str) -> Option<ErrorKind> {
     const WORDS: &[(&str, ErrorKind)] = &[
+        ("Permission Error", ErrorKind::PermissionDenied),
         ("INTERRUPT Error", ErrorKind::Cancelled),
         ("Interrupted!", ErrorKind::Cancelled),
         ("Out of Memory Error", ErrorKind::ResourceExhausted),
@@ -90,7 +93,10 @@ fn classify_words(message: &str) -> Option<ErrorKind> {
 /// DuckDB's message on one line, without what repeats the SQL: `LINE 1: …` and the carets under it.
 fn present(message: &str) -> String {
     let is_marker = |line: &str| !line.is_empty() && line.chars().all(|c| c == '^' || c == '~');
-    let lines = message.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("LINE ") && !is_marker(line));
+    let lines = message
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with("LINE ") && !is_marker(line));
     let mut text = lines.collect::<Vec<_>>().join("; ");
     if text.len() > MESSAGE_BYTES_MAX {
         text.truncate(text.floor_char_boundary(MESSAGE_BYTES_MAX));

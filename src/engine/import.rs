@@ -115,7 +115,12 @@ impl TableFunctionCallbacks for ImportFunction {
     type GlobalState = AtomicUsize;
     type LocalState = Worker;
 
-    fn bind(&self, context: &Context, arguments: Vec<BindArgument>, output: BindFunctionHandle<'_>) -> Result<Arc<Batches>> {
+    fn bind(
+        &self,
+        context: &Context,
+        arguments: Vec<BindArgument>,
+        output: BindFunctionHandle<'_>,
+    ) -> Result<Arc<Batches>> {
         let token = arguments.first().and_then(|argument| argument.value.as_ref());
         let token = token.map(duckdb_neo::value::Value::get::<String>).transpose()?.flatten().unwrap_or_default();
         let batches = self.0.lock().get(&token).cloned();

@@ -42,6 +42,19 @@ pub struct Metadata {
     pub updated_at: Option<i64>,
 }
 
+/// Whether a table is one of the server's own.
+pub(in crate::engine) fn is_server_table(name: &str) -> bool {
+    [METADATA_TABLE, INGESTS_TABLE].iter().any(|own| own.eq_ignore_ascii_case(name))
+}
+
+/// Refuses to write to one of the server's own tables on behalf of a client.
+pub(in crate::engine) fn refuse_server_table(name: &str) -> Result<()> {
+    if is_server_table(name) {
+        return Err(Error::precondition(format!("`{name}` is written by the server only")));
+    }
+    Ok(())
+}
+
 /// Makes the server's tables in a data file that does not have them.
 pub(in crate::engine) fn create_tables(connection: &Connection) -> Result<()> {
     let metadata = format!(
@@ -162,7 +175,8 @@ pub(in crate::engine) fn follow_catalog<'a>(work: &Work, deleted_from: impl Iter
         "lower(table_name) NOT IN (SELECT lower(table_name) FROM duckdb_tables() \
          WHERE database_name = '{CATALOG}' AND schema_name = 'main')"
     );
-    let stale = work.collect(&format!("SELECT 1 FROM {CATALOG}.main.{METADATA_TABLE} WHERE {gone} LIMIT 1"), Parameters::None)?;
+    let stale =
+        work.collect(&format!("SELECT 1 FROM {CATALOG}.main.{METADATA_TABLE} WHERE {gone} LIMIT 1"), Parameters::None)?;
     if !stale.is_empty() {
         // Only now: a transaction may write to one database, and the change may have been to another.
         work.execute(&format!("DELETE FROM {CATALOG}.main.{METADATA_TABLE} WHERE {gone}"))?;
@@ -185,7 +199,9 @@ pub(in crate::engine) fn follow_catalog<'a>(work: &Work, deleted_from: impl Iter
 pub(in crate::engine) fn record(work: &Work, table: &str, kind: Kind, from: &Provenance, is_new: bool) -> Result<()> {
     let count = format!("(SELECT count(*) FROM {CATALOG}.main.{})", quote(table));
     let fetched_at = from.fetched_at.map_or_else(|| NOW.to_owned(), |us| format!("make_timestamp({us}::BIGINT)"));
-    let date = |day: Option<i32>| day.map_or_else(|| "NULL::DATE".to_owned(), |day| format!("(DATE '1970-01-01' + {day}::INTEGER)"));
+    let date = |day: Option<i32>| {
+        day.map_or_else(|| "NULL::DATE".to_owned(), |day| format!("(DATE '1970-01-01' + {day}::INTEGER)"))
+    };
     let (from_date, to_date) = (date(from.from_date), date(from.to_date));
     if !is_new {
         let sql = format!(
@@ -240,14 +256,21 @@ pub(in crate::engine) fn ingest_result(work: &Work, id: &str) -> Result<Option<O
 }
 
 /// Remembers the result of an ingest with an id, in its transaction; the oldest beyond `ids_max` are forgotten.
-pub(in crate::engine) fn remember_ingest(work: &Work, id: &str, table: &str, outcome: &Outcome, ids_max: usize) -> Result<()> {
+pub(in crate::engine) fn remember_ingest(
+    work: &Work,
+    id: &str,
+    table: &str,
+    outcome: &Outcome,
+    ids_max: usize,
+) -> Result<()> {
     let Outcome { received, inserted, duplicate, replaced } = outcome;
     let sql = format!(
         "INSERT INTO {CATALOG}.main.{INGESTS_TABLE} VALUES ($1, $2, {received}, {inserted}, {duplicate}, {replaced}, {NOW})"
     );
     work.execute_with(&sql, Parameters::positional(&[&id, &table]))?;
     let count = work.collect(&format!("SELECT count(*) FROM {CATALOG}.main.{INGESTS_TABLE}"), Parameters::None)?;
-    let count = count.first().and_then(|batch| batch.column(0).as_primitive_opt::<Int64Type>()).map_or(0, |c| c.value(0));
+    let count =
+        count.first().and_then(|batch| batch.column(0).as_primitive_opt::<Int64Type>()).map_or(0, |c| c.value(0));
     // A tenth more than the limit may gather, so that not every ingest pays for forgetting.
     if usize::try_from(count).is_ok_and(|count| count > ids_max + ids_max / 10) {
         work.execute(&format!(

@@ -15,15 +15,18 @@ mod ingest;
 mod metadata;
 mod open;
 mod query;
+mod recovery;
 mod slots;
 mod statement;
+#[cfg(test)]
+mod tests;
 mod threads;
 mod timezone;
 mod work;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use duckdb_neo::instance::Instance;
 
@@ -40,6 +43,10 @@ use crate::error::Result;
 pub const CATALOG: &str = "merganser";
 /// The schema that holds the tables.
 pub const SCHEMA: &str = "main";
+
+/// How long stopping waits for interrupted work to end, and how often it looks.
+const STOP_MAX: Duration = Duration::from_secs(10);
+const STOP_LOOK: Duration = Duration::from_millis(10);
 
 /// Where the data is, and whether it may be written.
 #[derive(Clone, Debug)]
@@ -64,6 +71,8 @@ struct Inner {
     imports: Arc<import::Imports>,
     ingests: ingest::Ingests,
     instance: Instance,
+    /// Held while the database is being attached again.
+    recovery: std::sync::Mutex<()>,
     database: Database,
     config: EngineConfig,
     query: QueryConfig,
@@ -90,8 +99,13 @@ impl Engine {
         &self.0.database
     }
 
-    /// Writes everything from the WAL into the data file; called when the server stops.
-    pub async fn checkpoint(&self) -> Result<()> {
+    /// Interrupts what still runs, and writes everything from the WAL into the data file; called when the server stops.
+    pub async fn stop(&self) -> Result<()> {
+        let until = Instant::now() + STOP_MAX;
+        while !self.0.watchdog.is_idle() && Instant::now() < until {
+            self.0.watchdog.cancel_all();
+            tokio::time::sleep(STOP_LOOK).await;
+        }
         if self.0.database.read_only || self.0.database.path.is_none() {
             return Ok(());
         }

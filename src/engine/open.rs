@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytesize::ByteSize;
+use duckdb_neo::connection::SettingScope;
 use duckdb_neo::environment::{Environment, StorageLocation};
 use duckdb_neo::instance::{AttachBuilder, Instance, InstanceBuilder};
 
@@ -27,6 +28,8 @@ impl Engine {
         let connection = instance.connect()?;
         import::register(&connection, Arc::clone(&imports))?;
         timezone::register(&connection)?;
+        // Only now: opening the data file needs the files that nothing after it does.
+        instance.config()?.set_text("enable_external_access", "false", SettingScope::Global)?;
         if !database.read_only {
             metadata::create_tables(&connection)?;
         }
@@ -38,6 +41,7 @@ impl Engine {
             imports,
             ingests: ingest::Ingests::default(),
             instance,
+            recovery: std::sync::Mutex::default(),
             database,
             config: engine.clone(),
             query: config.query.clone(),
@@ -69,7 +73,7 @@ fn options(config: &EngineConfig, database: &Database) -> InstanceBuilder {
     options
 }
 
-fn attach(instance: &Instance, database: &Database) -> Result<()> {
+pub(in crate::engine) fn attach(instance: &Instance, database: &Database) -> Result<()> {
     let location = match &database.path {
         None => StorageLocation::InMemory,
         Some(path) => {
@@ -91,8 +95,10 @@ fn attach(instance: &Instance, database: &Database) -> Result<()> {
 fn explain(error: duckdb_neo::Error, path: Option<&Path>) -> Error {
     let shown = path.map(|path| path.display().to_string()).unwrap_or_default();
     let message = if error.message.contains("Could not set lock on file") {
-        let holder = holder(&error.message).map_or_else(|| "another process".to_owned(), |holder| holder);
-        format!("database file {shown} is in use by {holder}: stop it first, or open the file with --read-only on both sides")
+        let holder = holder(&error.message).unwrap_or_else(|| "another process".to_owned());
+        format!(
+            "database file {shown} is in use by {holder}: stop it first, or open the file with --read-only on both sides"
+        )
     } else {
         let reason = error.message.lines().next().unwrap_or_default();
         format!("cannot open database file {shown}: {reason}")

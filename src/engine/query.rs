@@ -7,6 +7,7 @@ use std::time::Instant;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use duckdb_neo::Parameters;
+use duckdb_neo::connection::SettingScope;
 use futures::Stream;
 use tokio::sync::{mpsc, oneshot};
 
@@ -50,6 +51,12 @@ impl Default for Executed {
 }
 
 impl Rows {
+    /// The same rows under a schema that says more about the same columns.
+    pub(in crate::engine) fn with_schema(mut self, schema: SchemaRef) -> Self {
+        self.schema = schema;
+        self
+    }
+
     /// The columns.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
@@ -110,7 +117,7 @@ impl Output {
 
 fn stream(work: &Work, sql: &str, mut output: Output) {
     if let Err(error) = produce(work, sql, &mut output) {
-        output.fail(work.cancel.explain(error));
+        output.fail(work.explain(error));
     }
 }
 
@@ -119,6 +126,9 @@ fn produce(work: &Work, sql: &str, output: &mut Output) -> Result<()> {
     let Some(statement) = work.read_query(sql)? else {
         return output.begin(None).map(drop);
     };
+    // DuckDB has this limit per connection only.
+    let buffer = format!("{}B", work.engine.query.streaming_buffer.as_u64());
+    work.connection.config()?.set_text("streaming_buffer_size", &buffer, SettingScope::Session)?;
     let mut result = statement.arrow_query(&work.connection, Parameters::None, Some(work.engine.query.batch_rows))?;
     let schema = ffi::schema_from(result.schema()?)?;
     if !output.begin(Some(SchemaRef::clone(&schema)))? {

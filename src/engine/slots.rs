@@ -91,7 +91,7 @@ mod tests {
     #[test]
     fn the_queue_and_the_wait_are_bounded() {
         let cancel = Cancel::never();
-        let slots = Slots::new(1, 0, Duration::from_secs(60));
+        let slots = Slots::new(1, 0, Duration::from_mins(1));
         let slot = slots.acquire(&cancel).unwrap();
         let error = slots.acquire(&cancel).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ResourceExhausted);
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn a_cancelled_statement_leaves_the_queue() {
-        let slots = Slots::new(1, 1, Duration::from_secs(60));
+        let slots = Slots::new(1, 1, Duration::from_mins(1));
         let _slot = slots.acquire(&Cancel::never()).unwrap();
         let cancel = Cancel::never();
         cancel.cancel();

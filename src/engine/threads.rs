@@ -65,9 +65,10 @@ impl Threads {
     fn start(&self) -> Result<()> {
         let shared = Arc::clone(&self.0);
         let thread = thread::Builder::new().name("engine".to_owned()).stack_size(self.0.stack_bytes);
-        thread.spawn(move || shared.work()).map(drop).map_err(|error| {
-            Error::exhausted("the operating system refuses another thread").with_source(error)
-        })
+        thread
+            .spawn(move || shared.work())
+            .map(drop)
+            .map_err(|error| Error::exhausted("the operating system refuses another thread").with_source(error))
     }
 }
 
@@ -92,8 +93,7 @@ impl Shared {
                 return Some(job);
             }
             state.idle += 1;
-            let (guard, timeout) =
-                self.job_ready.wait_timeout(state, IDLE).unwrap_or_else(PoisonError::into_inner);
+            let (guard, timeout) = self.job_ready.wait_timeout(state, IDLE).unwrap_or_else(PoisonError::into_inner);
             state = guard;
             state.idle -= 1;
             if timeout.timed_out() && state.jobs.is_empty() {
@@ -146,7 +146,13 @@ mod tests {
         let threads = Threads::new(1, 16 << 20);
         threads.spawn(|| panic!("on purpose")).unwrap();
         let (done_tx, done_rx) = mpsc::channel();
-        while threads.spawn({ let done = done_tx.clone(); move || done.send(()).unwrap() }).is_err() {
+        while threads
+            .spawn({
+                let done = done_tx.clone();
+                move || done.send(()).unwrap()
+            })
+            .is_err()
+        {
             thread::yield_now();
         }
         done_rx.recv().unwrap();

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::cancel::{Cancel, Watch};
 use super::slots::Slot;
-use super::{Engine, Inner, ffi, statement};
+use super::{Engine, Inner, ffi, statement, timezone};
 use crate::error::{Error, Result};
 
 /// What a piece of work may use. It lives on an engine thread.
@@ -43,7 +43,7 @@ impl Engine {
         let guard = self.spawn(deadline, move |state| {
             let answer = state.and_then(|state| {
                 let slot = state.slot()?;
-                let answer = work(&state).map_err(|error| state.cancel.explain(error));
+                let answer = work(&state).map_err(|error| state.explain(error));
                 drop(slot);
                 answer
             });
@@ -68,7 +68,10 @@ impl Engine {
     }
 
     /// The same without a deadline.
-    pub(in crate::engine) fn spawn_untimed(&self, work: impl FnOnce(Result<Work>) + Send + 'static) -> Result<CancelOnDrop> {
+    pub(in crate::engine) fn spawn_untimed(
+        &self,
+        work: impl FnOnce(Result<Work>) + Send + 'static,
+    ) -> Result<CancelOnDrop> {
         let cancel = Cancel::never();
         let guard = CancelOnDrop(Arc::clone(&cancel));
         self.start(cancel, work)?;
@@ -89,8 +92,21 @@ impl Engine {
 impl Work {
     fn begin(engine: Arc<Inner>, cancel: Arc<Cancel>) -> Result<Self> {
         let connection = engine.instance.connect()?;
+        timezone::set_clock(&connection)?;
         let watch = engine.watchdog.watch(&cancel, connection.interrupt_handle());
         Ok(Self { engine, connection, cancel, _watch: watch })
+    }
+
+    /// The error for the caller; one that has invalidated the database also starts its recovery.
+    pub(in crate::engine) fn explain(&self, error: Error) -> Error {
+        if super::error::invalidates_database(&error) {
+            Engine(Arc::clone(&self.engine)).start_recovery();
+        }
+        let error = self.cancel.explain(error);
+        match self.engine.database.path.as_deref().and_then(std::path::Path::to_str) {
+            Some(path) => error.replacing(path, "<database file>"),
+            None => error,
+        }
     }
 
     /// Waits for the right to run a statement.
@@ -124,13 +140,22 @@ impl Work {
         self.cancel.check()?;
         let mut result = statement.arrow_query(&self.connection, parameters, Some(self.engine.query.batch_rows))?;
         let mut batches = Vec::new();
+        let mut bytes = 0;
         let first = result.next_array()?;
         // An expanding statement (PIVOT) knows its columns only after the first step.
         let schema = ffi::schema_from(result.schema()?)?;
         let mut next = first;
         while let Some(array) = next {
             if !array.is_empty() {
-                batches.push(ffi::batch_from(array, &schema)?);
+                let batch = ffi::batch_from(array, &schema)?;
+                bytes += batch.get_array_memory_size() as u64;
+                batches.push(batch);
+            }
+            let bytes_max = self.engine.query.result_bytes_max;
+            if bytes > bytes_max.as_u64() {
+                return Err(Error::exhausted(format!(
+                    "the statement's rows are more than {bytes_max}, and it is run whole (query.result_bytes_max)"
+                )));
             }
             self.cancel.check()?;
             next = result.next_array()?;

@@ -31,7 +31,8 @@ const ACTIONS: &[(&str, &str)] = &[
 
 /// What ListActions answers.
 pub(super) fn list() -> Vec<ActionType> {
-    let action = |(name, about): &(&str, &str)| ActionType { r#type: (*name).to_owned(), description: (*about).to_owned() };
+    let action =
+        |(name, about): &(&str, &str)| ActionType { r#type: (*name).to_owned(), description: (*about).to_owned() };
     ACTIONS.iter().map(action).collect()
 }
 
@@ -78,7 +79,8 @@ pub(super) async fn run(state: &State, action: Action, deadline: Option<Instant>
 /// A request: JSON if it begins with `{`, else protobuf.
 fn parse<T: Message + Default + DeserializeOwned>(body: &Bytes) -> Result<T> {
     if is_json(body) {
-        return serde_json::from_slice(body).map_err(|error| Error::invalid(format!("the request is not valid: {error}")));
+        return serde_json::from_slice(body)
+            .map_err(|error| Error::invalid(format!("the request is not valid: {error}")));
     }
     T::decode(body.clone()).map_err(|error| Error::invalid("the request cannot be read").with_source(error))
 }
@@ -210,6 +212,11 @@ mod tests {
         let json: v1::TableRequest = parse(&Bytes::from_static(br#"{"table": "x"}"#)).unwrap();
         let protobuf: v1::TableRequest = parse(&v1::TableRequest { table: "x".into() }.encode_to_vec().into()).unwrap();
         assert_eq!(json, protobuf);
-        assert!(parse::<v1::TableRequest>(&Bytes::from_static(br#"{"tabel": "x"}"#)).unwrap_err().message().contains("tabel"));
+        assert!(
+            parse::<v1::TableRequest>(&Bytes::from_static(br#"{"tabel": "x"}"#))
+                .unwrap_err()
+                .message()
+                .contains("tabel")
+        );
     }
 }

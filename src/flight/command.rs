@@ -1,11 +1,11 @@
 //! Descriptors: the bytes or path of a FlightDescriptor become one enum of checked commands. Everything after this matches
 //! on values, never on bytes or type URLs.
 
+use std::collections::HashMap;
+
 use arrow_flight::FlightDescriptor;
 use arrow_flight::flight_descriptor::DescriptorType;
-use arrow_flight::sql::{
-    Any, Command as SqlCommand, CommandStatementIngest, TableExistsOption, TableNotExistOption,
-};
+use arrow_flight::sql::{Any, Command as SqlCommand, CommandStatementIngest, TableExistsOption, TableNotExistOption};
 use bytes::Bytes;
 use prost::Message;
 
@@ -99,8 +99,8 @@ fn from_bytes(bytes: &Bytes) -> Result<Command> {
     if let Some(any) = decode_any(bytes) {
         return from_any(any);
     }
-    let text = std::str::from_utf8(bytes)
-        .map_err(|_| Error::invalid("the command is neither a known message nor text"))?;
+    let text =
+        std::str::from_utf8(bytes).map_err(|_| Error::invalid("the command is neither a known message nor text"))?;
     if !text.trim_start().starts_with('{') {
         return Ok(Command::Query(text.to_owned()));
     }
@@ -171,22 +171,22 @@ fn from_statement_ingest(ingest: CommandStatementIngest) -> Result<Command> {
             )));
         }
     };
-    let mut request = from_options(&ingest.options, &ingest.table)?;
+    let mut request = from_options(ingest.options, ingest.table)?;
     request.mode = mode;
     Ok(Command::Ingest(Box::new(request), Replies::FlightSql))
 }
 
 /// `kind`, `on_duplicate`, `extra`, `ingest_id` and the metadata, as in the JSON form; other options are not ours.
-fn from_options(options: &std::collections::HashMap<String, String>, table: &str) -> Result<Request> {
+fn from_options(options: HashMap<String, String>, table: String) -> Result<Request> {
     let mut json = serde_json::Map::new();
     let mut metadata = serde_json::Map::new();
     for (name, value) in options {
         match name.as_str() {
             "kind" | "on_duplicate" | "extra" | "ingest_id" => {
-                json.insert(name.clone(), value.clone().into());
+                json.insert(name, value.into());
             }
             "fetched_at" | "from_date" | "to_date" | "filter_where" => {
-                metadata.insert(name.clone(), value.clone().into());
+                metadata.insert(name, value.into());
             }
             _ => {}
         }
@@ -217,7 +217,9 @@ mod tests {
     fn paths_are_tables_and_ingests() {
         assert!(matches!(path(&["purchases"]), Ok(Command::Table(name)) if name == "purchases"));
         assert!(matches!(path(&["merganser", "main", "x"]), Ok(Command::Table(name)) if name == "x"));
-        assert!(matches!(path(&["events", "x"]), Ok(Command::Ingest(request, Replies::Json)) if request.kind == Some(Kind::Events)));
+        assert!(
+            matches!(path(&["events", "x"]), Ok(Command::Ingest(request, Replies::Json)) if request.kind == Some(Kind::Events))
+        );
         assert!(path(&["events", "_x"]).unwrap_err().message().contains("reserved"));
         assert!(path(&["views", "x"]).is_err());
         assert!(path(&[]).is_err());
@@ -239,8 +241,11 @@ mod tests {
             options: [("on_duplicate".to_owned(), "replace".to_owned()), ("other".to_owned(), "1".to_owned())].into(),
             ..CommandStatementIngest::default()
         };
-        for (options, mode) in [((1, 1), Mode::Create), ((2, 2), Mode::Append), ((1, 2), Mode::CreateAppend), ((1, 3), Mode::Replace)] {
-            let Ok(Command::Ingest(request, Replies::FlightSql)) = from_statement_ingest(ingest(options.0, options.1)) else {
+        for (options, mode) in
+            [((1, 1), Mode::Create), ((2, 2), Mode::Append), ((1, 2), Mode::CreateAppend), ((1, 3), Mode::Replace)]
+        {
+            let Ok(Command::Ingest(request, Replies::FlightSql)) = from_statement_ingest(ingest(options.0, options.1))
+            else {
                 panic!("{options:?}");
             };
             assert_eq!((request.mode, request.on_duplicate), (mode, crate::ingest::OnDuplicate::Replace));

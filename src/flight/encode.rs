@@ -80,7 +80,7 @@ pub(super) fn encode(rows: Outgoing, message_bytes_max: ByteSize) -> impl Stream
 fn encode_batch(batch: &RecordBatch, schema: &SchemaRef, bytes_max: usize) -> Result<Vec<FlightData>> {
     let batch = to_wire(batch, schema)?;
     let mut messages = Vec::new();
-    let mut rest: VecDeque<RecordBatch> = first_cut(batch, bytes_max).into();
+    let mut rest: VecDeque<RecordBatch> = first_cut(&batch, bytes_max).into();
     while let Some(part) = rest.pop_front() {
         let message = encode_one(&part)?;
         if message.data_body.len() + message.data_header.len() <= bytes_max || part.num_rows() <= 1 {
@@ -95,7 +95,7 @@ fn encode_batch(batch: &RecordBatch, schema: &SchemaRef, bytes_max: usize) -> Re
 }
 
 /// Cuts by an estimate, so that hardly anything is encoded twice.
-fn first_cut(batch: RecordBatch, bytes_max: usize) -> Vec<RecordBatch> {
+fn first_cut(batch: &RecordBatch, bytes_max: usize) -> Vec<RecordBatch> {
     let rows = batch.num_rows();
     let bytes: usize = batch.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or(0)).sum();
     // A tenth for the header, padding and validity that the estimate leaves out.
@@ -107,7 +107,8 @@ fn first_cut(batch: RecordBatch, bytes_max: usize) -> Vec<RecordBatch> {
 fn encode_one(batch: &RecordBatch) -> Result<FlightData> {
     let options = IpcWriteOptions::default();
     let mut dictionaries = DictionaryTracker::new(false);
-    let (_, encoded) = IpcDataGenerator::default().encode(batch, &mut dictionaries, &options, &mut IpcWriteContext::default())?;
+    let (_, encoded) =
+        IpcDataGenerator::default().encode(batch, &mut dictionaries, &options, &mut IpcWriteContext::default())?;
     Ok(encoded.into())
 }
 
@@ -119,7 +120,8 @@ fn to_wire(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
         if column.data_type() == field.data_type() { Ok(Arc::clone(column)) } else { cast(column, field.data_type()) }
     });
     let columns = columns.collect::<Result<Vec<_>, _>>()?;
-    RecordBatch::try_new(Arc::clone(schema), columns).map_err(|error| Error::internal("a batch differs from its schema").with_source(error))
+    RecordBatch::try_new(Arc::clone(schema), columns)
+        .map_err(|error| Error::internal("a batch differs from its schema").with_source(error))
 }
 
 #[cfg(test)]
@@ -138,7 +140,10 @@ mod tests {
         let messages: Vec<FlightData> =
             block_on_stream(Box::pin(encode(Outgoing::from(batch), ByteSize(bytes_max)))).map(Result::unwrap).collect();
         for message in &messages[1..] {
-            assert!(message.data_body.len() + message.data_header.len() <= usize::try_from(bytes_max).unwrap() || messages.len() == 2);
+            assert!(
+                message.data_body.len() + message.data_header.len() <= usize::try_from(bytes_max).unwrap()
+                    || messages.len() == 2
+            );
         }
         let batches = arrow_flight::utils::flight_data_to_batches(&messages).unwrap();
         batches.iter().map(RecordBatch::num_rows).collect()
@@ -161,7 +166,8 @@ mod tests {
 
     #[test]
     fn an_empty_result_has_its_schema() {
-        let messages: Vec<_> = block_on_stream(Box::pin(encode(Outgoing::from(batch(&[])), ByteSize::mib(1)))).collect();
+        let messages: Vec<_> =
+            block_on_stream(Box::pin(encode(Outgoing::from(batch(&[])), ByteSize::mib(1)))).collect();
         assert_eq!(messages.len(), 1);
     }
 }

@@ -15,7 +15,11 @@ use crate::engine::Plan;
 use crate::error::{Error, Result};
 
 /// What a descriptor leads to. A statement that changes something runs here, once: some clients never come for its rows.
-pub(super) async fn flight_info(state: &State, descriptor: FlightDescriptor, deadline: Option<Instant>) -> Result<FlightInfo> {
+pub(super) async fn flight_info(
+    state: &State,
+    descriptor: FlightDescriptor,
+    deadline: Option<Instant>,
+) -> Result<FlightInfo> {
     let command = command::decode(Some(&descriptor), &Bytes::new())?;
     let (schema, ticket, total_records) = match command {
         Command::Table(name) => table(state, name).await?,
@@ -46,7 +50,11 @@ async fn query(state: &State, sql: String, deadline: Option<Instant>) -> Result<
 }
 
 /// The columns that a descriptor's rows have; nothing runs.
-pub(super) async fn schema(state: &State, descriptor: FlightDescriptor, deadline: Option<Instant>) -> Result<SchemaResult> {
+pub(super) async fn schema(
+    state: &State,
+    descriptor: FlightDescriptor,
+    deadline: Option<Instant>,
+) -> Result<SchemaResult> {
     let schema = match command::decode(Some(&descriptor), &Bytes::new())? {
         Command::Table(name) => wire_schema(&state.engine.describe(name).await?.arrow_schema),
         Command::Query(sql) => planned_schema(state, sql, deadline).await?,

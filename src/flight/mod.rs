@@ -68,7 +68,9 @@ impl Service {
     /// The gRPC server of the service, with the configured limits.
     pub fn into_server(self) -> FlightServiceServer<Self> {
         let message_bytes_max = usize::try_from(self.0.config.server.message_bytes_max.as_u64()).unwrap_or(usize::MAX);
-        FlightServiceServer::new(self).max_decoding_message_size(message_bytes_max).max_encoding_message_size(usize::MAX)
+        FlightServiceServer::new(self)
+            .max_decoding_message_size(message_bytes_max)
+            .max_encoding_message_size(usize::MAX)
     }
 }
 
@@ -111,9 +113,8 @@ impl FlightService for Service {
         _request: Request<Streaming<HandshakeRequest>>,
     ) -> Result<Response<Self::HandshakeStream>, Status> {
         // Clients that are given a user and a password want an answer and a token; an open server checks neither.
-        let mut response = answers(stream::once(async {
-            Ok(HandshakeResponse { protocol_version: 0, payload: OPEN_TOKEN.into() })
-        }));
+        let mut response =
+            answers(stream::once(async { Ok(HandshakeResponse { protocol_version: 0, payload: OPEN_TOKEN.into() }) }));
         let bearer = tonic::metadata::MetadataValue::from_static("Bearer open");
         response.metadata_mut().insert("authorization", bearer);
         Ok(response)
@@ -152,14 +153,16 @@ impl FlightService for Service {
         let deadline = deadline(&request);
         let mut messages = request.into_inner();
         let first = put::first_message(&mut messages).await.map_err(status::from_error)?;
-        let command = command::decode(first.flight_descriptor.as_ref(), &first.app_metadata).map_err(status::from_error)?;
+        let command =
+            command::decode(first.flight_descriptor.as_ref(), &first.app_metadata).map_err(status::from_error)?;
         let state = Arc::clone(&self.0);
         match command {
             Command::Ingest(request, replies) => Ok(answers(ingest::put(state, request, replies, first, messages))),
             Command::Update(sql) => put::update(&state, sql, deadline).await.map(answers).map_err(status::from_error),
-            Command::PreparedUpdate(handle) => {
-                prepared::put_update(&state, &handle, first, messages, deadline).await.map(answers).map_err(status::from_error)
-            }
+            Command::PreparedUpdate(handle) => prepared::put_update(&state, &handle, first, messages, deadline)
+                .await
+                .map(answers)
+                .map_err(status::from_error),
             Command::PreparedQuery(handle) => {
                 prepared::put_query(&handle, first, messages).await.map(answers).map_err(status::from_error)
             }

@@ -100,7 +100,9 @@ async fn refuse_parameters(first: FlightData, messages: Streaming<FlightData>) -
             && batch.num_rows() > 0
             && batch.num_columns() > 0
         {
-            return Err(Error::unimplemented("bound parameters are not offered yet: write the values into the statement"));
+            return Err(Error::unimplemented(
+                "bound parameters are not offered yet: write the values into the statement",
+            ));
         }
     }
     Ok(())

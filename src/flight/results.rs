@@ -14,13 +14,13 @@ use crate::error::{Error, Result};
 #[derive(Debug)]
 pub(super) struct Results {
     waiting: Mutex<HashMap<Uuid, (Instant, Executed)>>,
-    results_max: usize,
+    count_max: usize,
     expire: Duration,
 }
 
 impl Results {
-    pub(super) fn new(results_max: usize, expire: Duration) -> Self {
-        Self { waiting: Mutex::default(), results_max, expire }
+    pub(super) fn new(count_max: usize, expire: Duration) -> Self {
+        Self { waiting: Mutex::default(), count_max, expire }
     }
 
     /// Keeps a result; answers its handle, which is empty when there are no rows to keep.
@@ -33,10 +33,10 @@ impl Results {
         }
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.retain(|_, (since, _)| since.elapsed() < self.expire);
-        if waiting.len() >= self.results_max {
+        if waiting.len() >= self.count_max {
             return Err(Error::exhausted(format!(
                 "{} results wait to be read, which is the limit (query.results_max); try again later",
-                self.results_max
+                self.count_max
             )));
         }
         let handle = Uuid::new_v4();
@@ -50,7 +50,10 @@ impl Results {
         let found = Uuid::from_slice(handle).ok().and_then(|handle| waiting.get(&handle));
         let found = found.filter(|(since, _)| since.elapsed() < self.expire);
         found.map(|(_, executed)| executed.clone()).ok_or_else(|| {
-            Error::not_found(format!("the result of this ticket is gone: it is kept for {:?} (query.results_expire)", self.expire))
+            Error::not_found(format!(
+                "the result of this ticket is gone: it is kept for {:?} (query.results_expire)",
+                self.expire
+            ))
         })
     }
 }

@@ -16,7 +16,7 @@ use crate::tables::Kind;
 pub(super) fn schema(command: &SqlCommand) -> Result<SchemaRef> {
     match command {
         SqlCommand::CommandGetSqlInfo(_) => Ok(SchemaRef::new(SqlInfoDataBuilder::schema().clone())),
-        SqlCommand::CommandGetCatalogs(command) => Ok(command.clone().into_builder().schema()),
+        SqlCommand::CommandGetCatalogs(command) => Ok(command.into_builder().schema()),
         SqlCommand::CommandGetDbSchemas(command) => Ok(command.clone().into_builder().schema()),
         SqlCommand::CommandGetTables(command) => Ok(command.clone().into_builder().schema()),
         SqlCommand::CommandGetTableTypes(command) => Ok(command.into_builder().schema()),
@@ -68,7 +68,8 @@ async fn tables(state: &State, command: CommandGetTables) -> Result<RecordBatch>
     let mut builder = command.into_builder();
     for listing in state.engine.tables(None, None).await? {
         let table_type = table_type(&listing);
-        let asked = types.is_empty() || types.iter().any(|word| word == table_type || (word == "TABLE" && table_type == "BASE TABLE"));
+        let asked = types.is_empty()
+            || types.iter().any(|word| word == table_type || (word == "TABLE" && table_type == "BASE TABLE"));
         if !asked {
             continue;
         }
@@ -99,4 +100,3 @@ fn sql_info(state: &State) -> Result<SqlInfoData> {
     info.append(SqlInfo::SqlIdentifierQuoteChar, "\"");
     info.build().map_err(cannot_build)
 }
-

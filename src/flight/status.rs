@@ -6,6 +6,7 @@ use uuid::Uuid;
 use crate::error::{Error, ErrorKind};
 
 /// The status for an error: a caller's error tells its message; a bug of ours tells an id, and the log tells the rest.
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 pub(super) fn from_error(error: Error) -> Status {
     let code = code(error.kind());
     if error.kind() == ErrorKind::Internal {
@@ -41,7 +42,9 @@ pub(super) fn into_error(status: &Status, message_bytes_max: u64) -> Error {
         Code::OutOfRange => Error::exhausted(format!(
             "a message is larger than {message_bytes_max} bytes (server.message_bytes_max): send smaller batches"
         )),
-        Code::InvalidArgument | Code::Internal => Error::invalid(format!("cannot read the stream: {}", status.message())),
+        Code::InvalidArgument | Code::Internal => {
+            Error::invalid(format!("cannot read the stream: {}", status.message()))
+        }
         _ => Error::cancelled(format!("the client's stream broke off: {}", status.message())),
     }
 }

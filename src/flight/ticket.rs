@@ -44,7 +44,8 @@ pub(super) fn encode(ticket: Ticket) -> Bytes {
 pub(super) fn decode(bytes: &Bytes) -> Result<Ticket> {
     if let Some(any) = decode_any(bytes) {
         if any.type_url == TYPE_URL {
-            let ticket = v1::Ticket::decode(any.value).map_err(|error| Error::invalid("the ticket is damaged").with_source(error))?;
+            let ticket = v1::Ticket::decode(any.value)
+                .map_err(|error| Error::invalid("the ticket is damaged").with_source(error))?;
             return from_message(ticket);
         }
         let type_url = any.type_url.clone();

@@ -14,7 +14,10 @@ use crate::error::{Error, Result};
 /// Runs the query of `insert` and stores its rows, all or none.
 pub async fn insert(engine: &Engine, budget: &Budget, insert: Insert, deadline: Option<Instant>) -> Result<Outcome> {
     let Started::Rows(mut rows) = engine.query(insert.source, deadline).await? else {
-        return Err(Error::precondition(format!("the query of an INSERT into {} must not change anything itself", insert.table)));
+        return Err(Error::precondition(format!(
+            "the query of an INSERT into {} must not change anything itself",
+            insert.table
+        )));
     };
     let schema = Arc::new(named(rows.schema(), insert.columns.as_deref()));
     let request = Request {

@@ -61,7 +61,11 @@ impl Keys {
     }
 
     /// Splits a batch into rows with new keys and suspects; a part that is empty is none.
-    pub(super) fn split(&mut self, batch: &RecordBatch, key: &str) -> Result<(Option<RecordBatch>, Option<RecordBatch>)> {
+    pub(super) fn split(
+        &mut self,
+        batch: &RecordBatch,
+        key: &str,
+    ) -> Result<(Option<RecordBatch>, Option<RecordBatch>)> {
         let column = batch.column_by_name(key).ok_or_else(|| Error::internal("the batch has no key"))?;
         let is_new = self.insert_all(column.as_ref())?;
         let new_rows = is_new.true_count();
@@ -126,7 +130,8 @@ mod tests {
 
     fn batch(keys: &[&str]) -> RecordBatch {
         let rows: ArrayRef = Arc::new(UInt64Array::from_iter_values(0..keys.len() as u64));
-        RecordBatch::try_from_iter([("k", Arc::new(StringArray::from(keys.to_vec())) as ArrayRef), ("r", rows)]).unwrap()
+        RecordBatch::try_from_iter([("k", Arc::new(StringArray::from(keys.to_vec())) as ArrayRef), ("r", rows)])
+            .unwrap()
     }
 
     fn rows(batch: Option<RecordBatch>) -> Vec<u64> {

@@ -194,7 +194,8 @@ impl Open {
             let parts = prepare.apply(&batch, first_row)?;
             Ok::<_, Error>((prepare, parts))
         });
-        let (prepare, (fresh, suspects)) = prepared.await.map_err(|error| Error::internal("a coercion failed").with_source(error))??;
+        let (prepare, (fresh, suspects)) =
+            prepared.await.map_err(|error| Error::internal("a coercion failed").with_source(error))??;
         self.prepare = Some(prepare);
         self.chunk.fresh.extend(fresh);
         self.chunk.suspects.extend(suspects);
@@ -237,7 +238,7 @@ impl Prepare {
             Steps::Managed { coercer, keys, key } => {
                 let coerced = coercer.coerce(batch, first_row)?;
                 let first = i64::try_from(first_row).unwrap_or(i64::MAX);
-                let rows = Int64Array::from_iter_values((0..coerced.num_rows()).map(|row| first + row as i64));
+                let rows = Int64Array::from_iter_values((first..).take(coerced.num_rows()));
                 let mut columns = coerced.columns().to_vec();
                 columns.push(Arc::new(rows) as ArrayRef);
                 let batch = RecordBatch::try_new(Arc::clone(&self.schema), columns)?;

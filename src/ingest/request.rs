@@ -86,7 +86,9 @@ impl TryFrom<v1::Ingest> for Request {
             v1::TableKind::Events => Some(Kind::Events),
             v1::TableKind::Profiles => Some(Kind::Profiles),
             v1::TableKind::Table => Some(Kind::Table),
-            v1::TableKind::View => return Err(Error::invalid("rows cannot be stored in a view: kind is events, profiles or table")),
+            v1::TableKind::View => {
+                return Err(Error::invalid("rows cannot be stored in a view: kind is events, profiles or table"));
+            }
         };
         if kind.is_some_and(Kind::is_managed) {
             TableName::parse(&message.table)?;
@@ -136,7 +138,8 @@ impl TryFrom<v1::IngestMetadata> for Provenance {
 
     fn try_from(message: v1::IngestMetadata) -> Result<Self> {
         let fetched_at = message.fetched_at.map(|time| {
-            let micros = time.seconds.checked_mul(1_000_000).and_then(|us| us.checked_add(i64::from(time.nanos) / 1000));
+            let micros =
+                time.seconds.checked_mul(1_000_000).and_then(|us| us.checked_add(i64::from(time.nanos) / 1000));
             micros.ok_or_else(|| Error::invalid("metadata.fetched_at is out of range"))
         });
         Ok(Self {

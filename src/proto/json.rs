@@ -49,6 +49,7 @@ pub(crate) mod timestamp {
     use super::{Deserialize, Deserializer, Serialize, Serializer};
     use prost_types::Timestamp;
 
+    #[expect(clippy::ref_option, reason = "serde's `with` passes a reference to the field")]
     pub(crate) fn serialize<S: Serializer>(value: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
         value.as_ref().map(ToString::to_string).serialize(serializer)
     }

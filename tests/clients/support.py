@@ -205,6 +205,7 @@ SHOWN = {
     "CANCELLED": (flight.FlightCancelledError, "Flight cancelled call"),
     "DEADLINE_EXCEEDED": (flight.FlightTimedOutError, "Flight returned timeout error"),
     "UNAVAILABLE": (flight.FlightUnavailableError, "Flight returned unavailable error"),
+    "PERMISSION_DENIED": (flight.FlightUnauthorizedError, "Flight returned unauthorized error"),
     "UNIMPLEMENTED": (NotImplementedError, "Flight returned unimplemented error"),
 }
 

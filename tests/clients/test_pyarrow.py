@@ -1,5 +1,6 @@
 """Ingest from stock pyarrow.flight: every promise about DoPut."""
 
+import re
 import uuid
 from datetime import UTC, datetime
 
@@ -230,11 +231,11 @@ def test_columns_are_taken_by_name(flight, table, events):
 
 
 def test_extra_columns_are_refused_or_folded(flight, table):
-    rows = some_events(["a"]).append_column("country", pa.array(["NO"]))
-    with refused("INVALID_ARGUMENT", "country"):
+    rows = some_events(["a"]).append_column("region", pa.array(["north"]))
+    with refused("INVALID_ARGUMENT", "region"):
         put(flight, path("events", table), rows)
     put(flight, ingest(table, kind="events", extra="properties"), rows)
-    assert scalar(flight, f"SELECT properties->>'$.country' FROM {table}") == "NO"
+    assert scalar(flight, f"SELECT properties->>'$.region' FROM {table}") == "north"
 
 
 def test_a_missing_column_is_named(flight, table):
@@ -260,7 +261,7 @@ def test_bad_rows_are_named_and_nothing_is_stored(flight, table):
 def test_at_most_ten_bad_rows_are_named(flight, table):
     with refused("INVALID_ARGUMENT") as caught:
         put(flight, path("events", table), some_events([f"id_{index}" for index in range(50)], event_name=None))
-    assert str(caught.value).count("event_name") == 10
+    assert len(set(re.findall(r"row (\d+): event_name", str(caught.value)))) == 10
 
 
 def count_metadata(flight, table):

@@ -106,9 +106,11 @@ def test_a_cancelled_query_ends_at_once(flight):
         ("SELECT * FROM nowhere", "NOT_FOUND", "nowhere"),
         ("DROP TABLE nowhere", "NOT_FOUND", "nowhere"),
         ("SELECT 1; SELECT 2", "INVALID_ARGUMENT", "one statement"),
-        ("COPY (SELECT 1) TO '/tmp/x.csv'", "INVALID_ARGUMENT", ""),
-        ("ATTACH ':memory:' AS x", "INVALID_ARGUMENT", ""),
-        ("SELECT * FROM read_csv('/etc/passwd')", "INVALID_ARGUMENT", ""),
+        ("COPY (SELECT 1) TO '/tmp/x.csv'", "PERMISSION_DENIED", "disabled"),
+        ("ATTACH ':memory:' AS x", "PERMISSION_DENIED", "ATTACH"),
+        ("DETACH merganser", "PERMISSION_DENIED", "DETACH"),
+        ("SELECT * FROM read_csv('/etc/passwd')", "PERMISSION_DENIED", "disabled"),
+        ("SET TimeZone = 'Asia/Kolkata'", "UNIMPLEMENTED", "SET GLOBAL"),
     ],
 )
 def test_bad_sql(flight, sql, code, part):
@@ -201,6 +203,11 @@ def test_metadata_is_a_table_that_only_the_server_writes(flight, table):
     for sql in ("DELETE FROM _metadata", "DROP TABLE _metadata", "UPDATE _metadata SET row_count = 0"):
         with pytest.raises((pa.ArrowException, KeyError)):
             query(flight, sql)
+    for name in ("_metadata", "_ingests"):
+        with refused("FAILED_PRECONDITION", name):
+            put(flight, ingest(name, kind="table", mode="append"), pa.table({"table_name": ["x"]}))
+        with refused("FAILED_PRECONDITION", name):
+            action(flight, "drop_table", table=name)
     assert count(flight, "_metadata") > 0
 
 
@@ -294,7 +301,7 @@ def test_many_clients_at_once(server, table):
         try:
             with server.flight() as client:
                 for turn in range(10):
-                    ids = [f"{turn}_{index}" for index in range(50)] + [f"{worker}_{turn}"]
+                    ids = [f"{turn}_{index}" for index in range(50)] + [f"worker{worker}_{turn}"]
                     put(client, ingest(table, kind="events", mode="append"), some_events(ids))
                     assert count(client, table) >= 51
         except BaseException as error:

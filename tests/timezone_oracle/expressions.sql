@@ -142,6 +142,10 @@ make_timestamptz(2024, 3, 10, 2, 30, 0, 'America/New_York')
 make_timestamptz(2024, 11, 3, 1, 30, 0, 'America/New_York')
 make_timestamptz(3000000000, 1, 1, 0, 0, 0)
 make_timestamptz(300000, 1, 1, 0, 0, 0)
+make_timestamptz(2000000000, 1, 1, 0, 0, 0)
+make_timestamptz(-2000000000, 1, 1, 0, 0, 0)
+make_timestamptz(2024, 2000000000, 1, 0, 0, 0)
+make_timestamptz(2024, 1, 1, 0, -2000000000, 0)
 make_timestamptz(2024, 1, 1, 0, 0, 'nan'::DOUBLE)
 make_timestamptz(NULL, 1, 1, 0, 0, 0)
 
@@ -201,13 +205,19 @@ make_timestamptz(NULL, 1, 1, 0, 0, 0)
 '999999999-01-01'::TIMESTAMPTZ
 '1000000-01-01'::TIMESTAMPTZ
 '2024-01-05 01:02:03.4é'::TIMESTAMPTZ
-'2024-01-05 10:00'::TIMETZ
 '10:00:00.123456-05:00:30'::TIMETZ
 '10:00 +02'::TIMETZ
 '24:00:00+00'::TIMETZ
 '10:00:00+16'::TIMETZ
 'x'::TIMETZ
+
+-- A time alone has the offset of today, so only a zone without daylight saving can be kept.
+@zones Asia/Kolkata
+'2024-01-05 10:00'::TIMETZ
 '2024-01-05 10:00+02'::TIMETZ
+'10:00:00'::TIMETZ
+'10:00:00'::TIME::TIMETZ
+timezone('Asia/Tokyo', '10:00:00'::TIMETZ)
 
 -- Arithmetic.
 @zones UTC America/New_York Europe/London Australia/Lord_Howe Pacific/Apia
@@ -259,7 +269,7 @@ ago(INTERVAL 1 DAY) < now()
 date_add(TIMESTAMPTZ '2024-03-09 12:00:00', INTERVAL 1 DAY)
 
 -- Truncation, differences and buckets, part by part.
-@zones UTC America/New_York Europe/London Asia/Kolkata Australia/Lord_Howe Pacific/Apia America/Sao_Paulo Africa/Casablanca
+@zones UTC America/New_York Europe/London Asia/Kolkata Australia/Lord_Howe Pacific/Apia America/Sao_Paulo
 @setup CREATE TABLE parts AS SELECT unnest(['era', 'millennium', 'century', 'decade', 'year', 'quarter', 'month', 'week', 'isoyear', 'yearweek', 'day', 'dow', 'isodow', 'doy', 'julian', 'hour', 'minute', 'second', 'epoch', 'milliseconds', 'microseconds']) AS part
 @setup CREATE TABLE stamps AS SELECT to_timestamp(s::DOUBLE) AS t FROM (VALUES (0), (-1), (1710054000), (1710052200), (1710055800), (1730610000), (1730613600), (1730617200), (1730620799), (1325239199), (1325239200), (1325282400), (1711846799.5), (1711846800), (1729990800), (1729987200.125), (1728142200), (1728144000), (1712415600), (-62135596800), (-62135596801), (-63500000000), (-99999999999), (4102444800), (32503680000), (253402300799), (1541300400), (1541297000), (1609459199), (1609459200), (1735603200), (-2208988800), (-3000000000), (-5000000000), (951782400.000001), (NULL)) v(s)
 @setup INSERT INTO stamps VALUES ('infinity'), ('-infinity')
@@ -369,10 +379,8 @@ range(TIMESTAMPTZ '2024-03-09 12:00:00', TIMESTAMPTZ '2024-03-12 12:00:00', INTE
 range(TIMESTAMPTZ '2024-03-09 12:00:00', TIMESTAMPTZ '2024-03-12 12:00:00', INTERVAL '1 day -1 hour')
 range(TIMESTAMPTZ '2024-03-09 12:00:00', TIMESTAMPTZ 'infinity', INTERVAL 1 DAY)
 range(TIMESTAMPTZ '2024-03-09 12:00:00', NULL, INTERVAL 1 DAY)
-(SELECT count(*) || ' ' || min(range)::VARCHAR || ' ' || max(range)::VARCHAR FROM range(TIMESTAMPTZ '2024-01-01 00:00:00', TIMESTAMPTZ '2025-01-01 00:00:00', INTERVAL 1 HOUR))
-(SELECT string_agg(generate_series::VARCHAR, ',') FROM generate_series(TIMESTAMPTZ '2024-11-02 12:00:00', TIMESTAMPTZ '2024-11-05 12:00:00', INTERVAL 1 DAY))
-(SELECT count(*) FROM range(TIMESTAMPTZ '2024-11-02 12:00:00', NULL, INTERVAL 1 DAY))
-(SELECT count(*) FROM range(TIMESTAMPTZ '2024-11-02 12:00:00', TIMESTAMPTZ '2024-11-05 12:00:00', INTERVAL 0 DAY))
+(SELECT count(*) || ' ' || min(t)::VARCHAR || ' ' || max(t)::VARCHAR FROM unnest(range(TIMESTAMPTZ '2024-01-01 00:00:00', TIMESTAMPTZ '2025-01-01 00:00:00', INTERVAL 1 HOUR)) r(t))
+(SELECT string_agg(t::VARCHAR, ',') FROM unnest(generate_series(TIMESTAMPTZ '2024-11-02 12:00:00', TIMESTAMPTZ '2024-11-05 12:00:00', INTERVAL 1 DAY)) r(t))
 (SELECT string_agg(x::VARCHAR, ',') FROM (SELECT unnest(generate_series(t, t + INTERVAL 2 DAY, INTERVAL 1 DAY)) AS x FROM stamps WHERE t BETWEEN '2024-01-01' AND '2024-06-01'))
 (SELECT string_agg(len(generate_series(t, TIMESTAMPTZ '2024-12-01 00:00:00', INTERVAL 1 MONTH))::VARCHAR, ',' ORDER BY t) FROM stamps WHERE t BETWEEN '2023-01-01' AND '2025-06-01' OR t IS NULL)
 
@@ -399,3 +407,95 @@ typeof(age(now()))
 (SELECT count(*) FROM pg_timezone_names() WHERE name IN ('UTC', 'America/New_York', 'Asia/Kolkata'))
 (SELECT utc_offset FROM pg_timezone_names() WHERE name = 'Asia/Kolkata')
 (SELECT is_dst FROM pg_timezone_names() WHERE name = 'Asia/Kolkata')
+
+-- Which overload a call resolves to, with arguments that are no TIMESTAMPTZ.
+@zones America/New_York
+date_trunc('day', '2024-03-10 12:34:56')
+date_trunc('day', DATE '2024-03-10')
+date_trunc('day', TIMESTAMP '2024-03-10 12:34:56')
+date_trunc('day', NULL)
+date_trunc('day', INTERVAL '1 day 5 hours')
+year('2024-03-10')
+year(NULL)
+year(DATE '2024-03-10')
+hour(TIME '12:34:56')
+hour(TIMETZ '12:34:56+02')
+timezone(TIMETZ '12:34:56+02')
+epoch(INTERVAL 1 DAY)
+'2024-03-10' + INTERVAL 1 DAY
+'2024-03-10 00:00'::DATE + INTERVAL 1 DAY
+DATE '2024-03-10' - DATE '2024-03-09'
+TIMESTAMP '2024-03-10' - TIMESTAMP '2024-03-09'
+TIMESTAMP '2024-03-10' - TIMESTAMPTZ '2024-03-09'
+TIMESTAMPTZ '2024-03-10' - DATE '2024-03-09'
+NULL + INTERVAL 1 DAY
+NULL - NULL
+age('2024-03-10', '2024-03-09')
+age(TIMESTAMP '2024-03-10', TIMESTAMPTZ '2024-03-09')
+age(DATE '2024-03-10', DATE '2024-03-09')
+age(NULL, NULL)
+date_diff('day', '2024-03-10', '2024-03-12')
+date_diff('day', TIMESTAMP '2024-03-10', TIMESTAMPTZ '2024-03-12')
+date_diff('hour', TIME '10:00', TIME '12:00')
+date_sub('day', DATE '2024-03-10', DATE '2024-03-12')
+last_day('2024-03-10')
+last_day(DATE '2024-03-10')
+monthname('2024-03-10')
+dayname(TIMESTAMP '2024-03-10')
+strftime('2024-03-10', '%Y')
+strftime(DATE '2024-03-10', '%Y')
+strftime(TIMESTAMP '2024-03-10 12:34:56', '%H')
+time_bucket(INTERVAL 1 DAY, TIMESTAMP '2024-03-10 12:34:56')
+time_bucket(INTERVAL 1 DAY, DATE '2024-03-10')
+time_bucket(INTERVAL 1 DAY, '2024-03-10 12:34:56')
+time_bucket(INTERVAL 1 DAY, TIMESTAMP '2024-03-10 12:34:56', INTERVAL 1 HOUR)
+range(TIMESTAMP '2024-03-09', TIMESTAMP '2024-03-11', INTERVAL 1 DAY)
+range(DATE '2024-03-09', DATE '2024-03-11', INTERVAL 1 DAY)
+generate_series(1, 3)
+range(TIMESTAMP '2024-03-09', TIMESTAMPTZ '2024-03-11', INTERVAL 1 DAY)
+date_part('year', '2024-03-10')
+date_part('hour', TIMESTAMP '2024-03-10 12:34:56')
+date_part('hour', TIME '12:34:56')
+date_part(['year', 'month'], DATE '2024-03-10')
+date_part('year', NULL)
+extract(epoch FROM INTERVAL 1 DAY)
+timezone('Asia/Tokyo', '2024-03-10 12:34:56')
+timezone('Asia/Tokyo', DATE '2024-03-10')
+timezone('Asia/Tokyo', NULL)
+timezone(TIMESTAMPTZ '2024-03-10 12:34:56')
+DATE '2024-03-10' AT TIME ZONE 'Asia/Tokyo'
+5 - 3
+make_timestamptz(2024.0::INTEGER, 1, 1, 0, 0, 0)
+make_timestamp(2024, 1, 1, 0, 0, 0)
+greatest(TIMESTAMP '2024-03-10 00:00:00', TIMESTAMPTZ '2024-03-10 00:00:00+00')
+coalesce(NULL, DATE '2024-03-10', TIMESTAMPTZ '2024-03-10 00:00:00+00')
+(SELECT max(x) FROM (SELECT TIMESTAMP '2024-03-10 00:00:00' AS x UNION ALL SELECT TIMESTAMPTZ '2024-03-10 00:00:00+00'))
+CASE WHEN TIMESTAMPTZ '2024-03-10 04:00:00+00' < TIMESTAMP '2024-03-10' THEN 'before' ELSE 'after' END
+TIMESTAMPTZ '2024-03-10 05:00:00+00' IN (DATE '2024-03-10', DATE '2024-03-11')
+
+-- Where the engine itself casts or computes.
+['2024-03-10', NULL]::TIMESTAMPTZ[]
+{'a': '2024-03-10 12:00'}::STRUCT(a TIMESTAMPTZ)
+MAP {'k': '2024-03-10 12:00'}::MAP(VARCHAR, TIMESTAMPTZ)
+list_transform(['2024-03-10', '2024-03-11 12:00+00'], lambda x: x::TIMESTAMPTZ)
+TIMESTAMPTZ '2024-03-10 12:00:00'::VARIANT::VARCHAR
+from_json('{"t": "2024-03-10 12:00:00"}', '{"t": "TIMESTAMPTZ"}')
+to_json({'t': TIMESTAMPTZ '2024-03-10 12:00:00'})
+json_extract_string(to_json({'t': TIMESTAMPTZ '2024-03-10 12:00:00'}), '$.t')
+TIMESTAMPTZ '2024-03-10 12:00:00'::JSON::TIMESTAMPTZ
+format('{}', TIMESTAMPTZ '2024-03-10 12:00:00')
+hash(TIMESTAMPTZ '2024-03-10 12:00:00') = hash(TIMESTAMPTZ '2024-03-10 16:00:00+00')
+(SELECT string_agg(n::VARCHAR, ',' ORDER BY t) FROM (SELECT t, count(*) OVER (ORDER BY t RANGE BETWEEN INTERVAL 1 DAY PRECEDING AND CURRENT ROW) AS n FROM unnest(range(TIMESTAMPTZ '2024-03-08', TIMESTAMPTZ '2024-03-13', INTERVAL 7 HOUR)) r(t)))
+(SELECT string_agg(n::VARCHAR, ',' ORDER BY t) FROM (SELECT t, count(*) OVER (ORDER BY t RANGE BETWEEN INTERVAL 1 DAY PRECEDING AND INTERVAL 1 MONTH FOLLOWING) AS n FROM unnest(range(TIMESTAMPTZ '2024-10-08', TIMESTAMPTZ '2024-12-13', INTERVAL 53 HOUR)) r(t)))
+(SELECT string_agg(d::VARCHAR || n, ',' ORDER BY d) FROM (SELECT t::DATE AS d, count(*) AS n FROM unnest(range(TIMESTAMPTZ '2024-03-08', TIMESTAMPTZ '2024-03-13', INTERVAL 1 HOUR)) r(t) GROUP BY ALL))
+(SELECT count(*) FROM unnest(range(TIMESTAMPTZ '2024-03-08', TIMESTAMPTZ '2024-03-13', INTERVAL 1 HOUR)) r(t) WHERE t::VARCHAR LIKE '2024-03-10 0%')
+(SELECT count(*) FROM unnest(range(TIMESTAMPTZ '2024-03-08', TIMESTAMPTZ '2024-03-13', INTERVAL 1 HOUR)) r(t) WHERE t >= '2024-03-10' AND t < '2024-03-11')
+(SELECT count(*) FROM unnest(range(TIMESTAMPTZ '2024-03-08', TIMESTAMPTZ '2024-03-13', INTERVAL 1 HOUR)) r(t) WHERE t >= DATE '2024-03-10' AND t < DATE '2024-03-10' + INTERVAL 1 DAY)
+(SELECT median(t) FROM unnest(range(TIMESTAMPTZ '2024-03-08', TIMESTAMPTZ '2024-03-13', INTERVAL 1 HOUR)) r(t))
+(SELECT quantile_disc(t, 0.1) FROM unnest(range(TIMESTAMPTZ '2024-03-08', TIMESTAMPTZ '2024-03-13', INTERVAL 1 HOUR)) r(t))
+(SELECT histogram(t::DATE)::VARCHAR FROM unnest(range(TIMESTAMPTZ '2024-03-08', TIMESTAMPTZ '2024-03-13', INTERVAL 1 HOUR)) r(t))
+(SELECT mode(date_trunc('day', t)) FROM unnest(range(TIMESTAMPTZ '2024-03-08', TIMESTAMPTZ '2024-03-13', INTERVAL 1 HOUR)) r(t))
+(SELECT count(*) FROM (SELECT 3 AS n) q, range(q.n))
+(SELECT count(*) FROM (SELECT TIMESTAMP '2024-03-10' AS a) q, range(q.a, q.a + INTERVAL 2 DAY, INTERVAL 1 DAY) r(x))
+(SELECT count(*) FROM range(current_date - INTERVAL 2 DAY, current_date, INTERVAL 1 DAY))
+(SELECT count(*) FROM unnest(generate_series(date_trunc('day', now()) - INTERVAL 29 DAY, date_trunc('day', now()), INTERVAL 1 DAY)) t(d))

@@ -12,26 +12,26 @@ const UTC: &str = "UTC";
 
 /// One row of events. `properties` is JSON text.
 #[derive(Debug)]
-pub(super) struct EventRow<'a> {
-    pub(super) event_name: &'a str,
+pub(in crate::cli) struct EventRow<'a> {
+    pub(in crate::cli) event_name: &'a str,
     /// Microseconds since 1970.
-    pub(super) event_time: i64,
-    pub(super) distinct_id: &'a str,
-    pub(super) insert_id: &'a str,
-    pub(super) properties: Option<&'a str>,
+    pub(in crate::cli) event_time: i64,
+    pub(in crate::cli) distinct_id: &'a str,
+    pub(in crate::cli) insert_id: &'a str,
+    pub(in crate::cli) properties: Option<&'a str>,
 }
 
 /// One row of profiles. `properties` is JSON text.
 #[derive(Debug)]
-pub(super) struct ProfileRow<'a> {
-    pub(super) distinct_id: &'a str,
-    pub(super) properties: Option<&'a str>,
+pub(in crate::cli) struct ProfileRow<'a> {
+    pub(in crate::cli) distinct_id: &'a str,
+    pub(in crate::cli) properties: Option<&'a str>,
     /// Microseconds since 1970.
-    pub(super) last_seen: Option<i64>,
+    pub(in crate::cli) last_seen: Option<i64>,
 }
 
 /// The schema that readers of JSON lines give a managed kind: the table's columns, in its order.
-pub(super) fn schema(kind: Kind) -> SchemaRef {
+pub(in crate::cli) fn schema(kind: Kind) -> SchemaRef {
     let fields = kind.columns().iter().map(|column| {
         let data_type = match column.sql_type {
             "TIMESTAMP" => DataType::Timestamp(TimeUnit::Microsecond, Some(UTC.into())),
@@ -44,7 +44,7 @@ pub(super) fn schema(kind: Kind) -> SchemaRef {
 
 /// Rows of events, as columns.
 #[derive(Debug)]
-pub(super) struct EventRows {
+pub(in crate::cli) struct EventRows {
     schema: SchemaRef,
     event_name: StringBuilder,
     event_time: TimestampMicrosecondBuilder,
@@ -54,7 +54,7 @@ pub(super) struct EventRows {
 }
 
 impl EventRows {
-    pub(super) fn new() -> Self {
+    pub(in crate::cli) fn new() -> Self {
         Self {
             schema: schema(Kind::Events),
             event_name: StringBuilder::new(),
@@ -65,11 +65,11 @@ impl EventRows {
         }
     }
 
-    pub(super) fn schema(&self) -> SchemaRef {
+    pub(in crate::cli) fn schema(&self) -> SchemaRef {
         Arc::clone(&self.schema)
     }
 
-    pub(super) fn push(&mut self, row: &EventRow<'_>) {
+    pub(in crate::cli) fn push(&mut self, row: &EventRow<'_>) {
         self.event_name.append_value(row.event_name);
         self.event_time.append_value(row.event_time);
         self.distinct_id.append_value(row.distinct_id);
@@ -78,7 +78,7 @@ impl EventRows {
     }
 
     /// The rows since the last flush.
-    pub(super) fn flush(&mut self) -> Result<RecordBatch, ArrowError> {
+    pub(in crate::cli) fn flush(&mut self) -> Result<RecordBatch, ArrowError> {
         let columns: Vec<ArrayRef> = vec![
             Arc::new(self.event_name.finish()),
             Arc::new(self.event_time.finish()),
@@ -92,7 +92,7 @@ impl EventRows {
 
 /// Rows of profiles, as columns.
 #[derive(Debug)]
-pub(super) struct ProfileRows {
+pub(in crate::cli) struct ProfileRows {
     schema: SchemaRef,
     distinct_id: StringBuilder,
     properties: StringBuilder,
@@ -100,7 +100,7 @@ pub(super) struct ProfileRows {
 }
 
 impl ProfileRows {
-    pub(super) fn new() -> Self {
+    pub(in crate::cli) fn new() -> Self {
         Self {
             schema: schema(Kind::Profiles),
             distinct_id: StringBuilder::new(),
@@ -109,18 +109,18 @@ impl ProfileRows {
         }
     }
 
-    pub(super) fn schema(&self) -> SchemaRef {
+    pub(in crate::cli) fn schema(&self) -> SchemaRef {
         Arc::clone(&self.schema)
     }
 
-    pub(super) fn push(&mut self, row: &ProfileRow<'_>) {
+    pub(in crate::cli) fn push(&mut self, row: &ProfileRow<'_>) {
         self.distinct_id.append_value(row.distinct_id);
         self.properties.append_option(row.properties);
         self.last_seen.append_option(row.last_seen);
     }
 
     /// The rows since the last flush.
-    pub(super) fn flush(&mut self) -> Result<RecordBatch, ArrowError> {
+    pub(in crate::cli) fn flush(&mut self) -> Result<RecordBatch, ArrowError> {
         let columns: Vec<ArrayRef> = vec![
             Arc::new(self.distinct_id.finish()),
             Arc::new(self.properties.finish()),

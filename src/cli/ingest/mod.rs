@@ -11,16 +11,16 @@ mod inputs;
 mod ipc;
 mod ledger;
 mod lines;
-mod managed;
+pub(super) mod managed;
 mod members;
 mod mixpanel;
 mod ndjson;
 mod parquet;
-mod progress;
+pub(super) mod progress;
 mod source;
 mod text;
 mod time;
-mod upload;
+pub(super) mod upload;
 
 #[cfg(test)]
 mod tests;

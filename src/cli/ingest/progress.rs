@@ -52,7 +52,7 @@ impl Progress {
 }
 
 /// Rows a second.
-pub(super) fn rate(rows: u64, seconds: f64) -> u64 {
+pub(in crate::cli) fn rate(rows: u64, seconds: f64) -> u64 {
     if seconds <= 0.0 {
         return 0;
     }

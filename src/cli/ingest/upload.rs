@@ -23,7 +23,7 @@ const TYPE_PREFIX: &str = "type.googleapis.com/merganser.v1.";
 
 /// What the server says on the stream.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Answer {
+pub(in crate::cli) enum Answer {
     /// The stream is accepted, or so many rows of it have arrived.
     Progress(IngestProgress),
     /// The stream is stored.
@@ -32,16 +32,16 @@ pub(super) enum Answer {
 
 /// One stream of rows. It is stored only if `commit` gives the number of rows after the last batch; when the source fails, both are
 /// dropped, and the stream ends without a commit.
-pub(super) struct Upload {
-    pub(super) command: Ingest,
-    pub(super) schema: SchemaRef,
-    pub(super) batches: mpsc::Receiver<RecordBatch>,
-    pub(super) commit: oneshot::Receiver<u64>,
+pub(in crate::cli) struct Upload {
+    pub(in crate::cli) command: Ingest,
+    pub(in crate::cli) schema: SchemaRef,
+    pub(in crate::cli) batches: mpsc::Receiver<RecordBatch>,
+    pub(in crate::cli) commit: oneshot::Receiver<u64>,
 }
 
 impl Upload {
     /// Sends the stream; what comes out are the server's answers.
-    pub(super) fn send(self, client: &Client) -> impl Stream<Item = Result<Answer>> + Send + use<> {
+    pub(in crate::cli) fn send(self, client: &Client) -> impl Stream<Item = Result<Answer>> + Send + use<> {
         let descriptor = FlightDescriptor::new_cmd(pack("Ingest", &self.command));
         let encoder = FlightDataEncoderBuilder::new()
             .with_schema(self.schema)

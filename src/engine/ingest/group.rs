@@ -11,8 +11,8 @@ use tokio::sync::oneshot;
 use super::stage::{Source, Stage};
 use super::writer::merge_staged;
 use super::{Outcome, RunningId, Target};
-use crate::engine::work::Work;
 use crate::engine::Engine;
+use crate::engine::work::Work;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Appends that one commit takes at most.
@@ -26,7 +26,8 @@ pub(super) struct Pending {
     pub(super) suspects: Stage,
     pub(super) received: u64,
     pub(super) result: oneshot::Sender<Result<Outcome>>,
-    pub(super) _id: Option<RunningId>,
+    /// Held until the end, so that the id is not run twice.
+    pub(super) id: Option<RunningId>,
 }
 
 /// A pending append whose rows can be read.
@@ -92,21 +93,22 @@ fn lead(work: &Work, table: &str) {
             Err(error) => return ingests.fail_group(table, &error),
         };
         let Some(group) = ingests.next_group(table) else { return };
-        let readable = group.into_iter().filter(|pending| !pending.result.is_closed()).map(|pending| read(work, pending));
+        let readable =
+            group.into_iter().filter(|pending| !pending.result.is_closed()).map(|pending| read(work, pending));
         commit(work, readable.collect());
         drop(lock);
     }
 }
 
 fn read(work: &Work, pending: Pending) -> Readable {
-    let Pending { target, fresh, suspects, received, result, _id } = pending;
+    let Pending { target, fresh, suspects, received, result, id } = pending;
     let source = |stage: Stage| {
         let rows = stage.rows();
         let (batches, _) = stage.into_memory();
         (rows > 0).then(|| Source::of(work, &target.schema, batches))
     };
     let (fresh, suspects) = (source(fresh), source(suspects));
-    Readable { target, fresh, suspects, received, result, _id }
+    Readable { target, fresh, suspects, received, result, _id: id }
 }
 
 /// Commits all in one transaction; when that fails, each in one of its own, so that a bad one harms no other.
@@ -146,7 +148,7 @@ fn merge_all(work: &Work, group: &[Readable]) -> Result<Vec<Result<Outcome>>> {
 }
 
 fn is_refusal(error: &Error) -> bool {
-    let refused = matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::NotFound | ErrorKind::FailedPrecondition);
+    let refused =
+        matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::NotFound | ErrorKind::FailedPrecondition);
     refused && std::error::Error::source(error).is_none()
 }
-

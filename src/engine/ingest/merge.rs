@@ -90,7 +90,8 @@ pub(super) fn insert_fresh(work: &Work, table: &Table, fresh: &Source) -> Result
 /// The last row of a key stays.
 fn replace(work: &Work, table: &Table, fresh: Option<&Source>, suspects: Option<&Source>) -> Result<Outcome> {
     let (into, key, columns) = (table.sql(), table.key(), table.columns());
-    let keys: Vec<String> = fresh.iter().chain(&suspects).map(|source| format!("SELECT {key} FROM {}", source.from)).collect();
+    let keys: Vec<String> =
+        fresh.iter().chain(&suspects).map(|source| format!("SELECT {key} FROM {}", source.from)).collect();
     if keys.is_empty() {
         return Ok(Outcome::default());
     }
@@ -121,13 +122,19 @@ fn refuse_duplicates(work: &Work, table: &Table, fresh: Option<&Source>, suspect
     let (into, key) = (table.sql(), table.key());
     let mut found: Vec<String> = Vec::new();
     if let Some(fresh) = fresh.filter(|_| !table.is_new) {
-        found.push(format!("SELECT {ROW_COLUMN} AS r, {key} AS k FROM {} f SEMI JOIN {into} t USING ({key})", fresh.from));
+        found.push(format!(
+            "SELECT {ROW_COLUMN} AS r, {key} AS k FROM {} f SEMI JOIN {into} t USING ({key})",
+            fresh.from
+        ));
     }
     if let Some(suspects) = suspects {
         let from = &suspects.from;
         found.push(format!("SELECT {ROW_COLUMN} AS r, {key} AS k FROM {from} s SEMI JOIN {into} t USING ({key})"));
         if let Some(fresh) = fresh {
-            found.push(format!("SELECT {ROW_COLUMN} AS r, {key} AS k FROM {from} s SEMI JOIN {} f USING ({key})", fresh.from));
+            found.push(format!(
+                "SELECT {ROW_COLUMN} AS r, {key} AS k FROM {from} s SEMI JOIN {} f USING ({key})",
+                fresh.from
+            ));
         }
         found.push(format!(
             "SELECT {ROW_COLUMN} AS r, {key} AS k FROM {from} QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY {ROW_COLUMN}) > 1"
@@ -140,7 +147,8 @@ fn refuse_duplicates(work: &Work, table: &Table, fresh: Option<&Source>, suspect
     let batches = work.collect(&sql, Parameters::None)?;
     let Some(batch) = batches.first().filter(|batch| batch.num_rows() > 0) else { return Ok(()) };
     let row = batch.column(0).as_primitive_opt::<Int64Type>().map_or(0, |rows| rows.value(0));
-    let key_value = batch.column(1).as_string_opt::<i32>().filter(|keys| keys.is_valid(0)).map_or("", |keys| keys.value(0));
+    let key_value =
+        batch.column(1).as_string_opt::<i32>().filter(|keys| keys.is_valid(0)).map_or("", |keys| keys.value(0));
     let shown: String = key_value.chars().take(64).collect();
     Err(Error::already_exists(format!(
         "duplicate key, nothing is stored: row {row}: {key}: {shown:?} is already in table {} or came before in the stream",

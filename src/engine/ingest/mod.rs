@@ -111,7 +111,11 @@ struct RunningId {
 
 impl Ingests {
     /// Waits for the lock of a table, by its lowercase name.
-    pub(in crate::engine) fn lock(&self, table: &str, cancel: &super::cancel::Cancel) -> crate::error::Result<TableLock> {
+    pub(in crate::engine) fn lock(
+        &self,
+        table: &str,
+        cancel: &super::cancel::Cancel,
+    ) -> crate::error::Result<TableLock> {
         self.locks.lock(table, cancel)
     }
 

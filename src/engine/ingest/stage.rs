@@ -60,7 +60,12 @@ impl Stage {
     }
 
     /// Adds rows; spills when they are too many.
-    pub(super) fn add(&mut self, work: &Work, batches: Vec<RecordBatch>, permit: Option<OwnedSemaphorePermit>) -> Result<()> {
+    pub(super) fn add(
+        &mut self,
+        work: &Work,
+        batches: Vec<RecordBatch>,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> Result<()> {
         for batch in batches {
             self.rows += batch.num_rows() as u64;
             self.memory_bytes += batch.get_array_memory_size();
@@ -106,15 +111,6 @@ impl Stage {
             return Ok(Some(Source { from: self.table(), _import: None }));
         }
         Ok(Some(Source::of(work, &self.schema, std::mem::take(&mut self.batches))))
-    }
-
-    /// Forgets what is staged, and begins anew.
-    pub(super) fn clear(&mut self, work: &Work) -> Result<()> {
-        if self.spilled {
-            work.execute(&format!("DROP TABLE {}", self.table()))?;
-        }
-        *self = Self::new(self.name, &self.schema, self.memory_bytes_max);
-        Ok(())
     }
 }
 

@@ -137,7 +137,8 @@ struct Stream {
     written: Arc<AtomicU64>,
     inserted: u64,
     replaced: u64,
-    _id: Option<RunningId>,
+    /// Held until the end, so that the id is not run twice.
+    id: Option<RunningId>,
 }
 
 /// How the stream's rows reach the table.
@@ -167,7 +168,7 @@ impl Stream {
         let memory_bytes_max = work.engine.stage_bytes_max;
         let fresh = Stage::new("ingest_fresh", &target.schema, memory_bytes_max);
         let suspects = Stage::new("ingest_suspects", &target.schema, memory_bytes_max);
-        let stream = Self { work, target, way, fresh, suspects, written, inserted: 0, replaced: 0, _id: id };
+        let stream = Self { work, target, way, fresh, suspects, written, inserted: 0, replaced: 0, id };
         if let Way::Live { table, .. } = &stream.way {
             stream.work.execute("BEGIN TRANSACTION")?;
             if table.is_new {
@@ -185,7 +186,7 @@ impl Stream {
                 Some(Message::Flush(done)) => drop(done.send(())),
                 Some(Message::Chunk(chunk)) => {
                     if let Err(error) = self.take(chunk) {
-                        let error = self.work.cancel.explain(error);
+                        let error = self.work.explain(error);
                         drop(self);
                         // The error is there before the channel closes, so that a sender who sees it closed finds it.
                         drop(result.send(Err(error)));
@@ -212,7 +213,8 @@ impl Stream {
                 let fresh = Source::of(&self.work, &self.target.schema, fresh);
                 let suspects = (!suspects.is_empty()).then(|| Source::of(&self.work, &self.target.schema, suspects));
                 let slot = self.work.slot()?;
-                let outcome = merge::merge(&self.work, &table, self.target.on_duplicate, Some(&fresh), suspects.as_ref())?;
+                let outcome =
+                    merge::merge(&self.work, &table, self.target.on_duplicate, Some(&fresh), suspects.as_ref())?;
                 drop(slot);
                 self.count(outcome);
                 Ok(())
@@ -242,10 +244,10 @@ impl Stream {
             && self.fresh.is_in_memory()
             && self.suspects.is_in_memory();
         if joins_group {
-            let Self { work, target, fresh, suspects, _id, .. } = self;
+            let Self { work, target, fresh, suspects, id, .. } = self;
             let engine = Engine(Arc::clone(&work.engine));
             drop(work);
-            engine.join_group(Pending { target, fresh, suspects, received, result, _id });
+            engine.join_group(Pending { target, fresh, suspects, received, result, id });
             return;
         }
         let outcome = match &self.way {
@@ -255,7 +257,7 @@ impl Stream {
             }
             Way::Staged => self.commit_staged(received),
         };
-        let outcome = outcome.map_err(|error| self.work.cancel.explain(error));
+        let outcome = outcome.map_err(|error| self.work.explain(error));
         // Locks and the id are free before the client hears of it.
         drop(self);
         drop(result.send(outcome));
@@ -280,9 +282,7 @@ impl Stream {
         let _lock = self.work.engine.ingests.lock(&self.target.table.to_lowercase(), &self.work.cancel)?;
         let _slot = self.work.slot()?;
         let work = &self.work;
-        work.transaction(|| {
-            merge_staged(work, &self.target, fresh.as_ref(), suspects.as_ref(), received)
-        })
+        work.transaction(|| merge_staged(work, &self.target, fresh.as_ref(), suspects.as_ref(), received))
     }
 
     fn outcome(&self, received: u64) -> Outcome {
@@ -311,11 +311,8 @@ pub(super) fn merge_staged(
         let inserted = fresh.map_or(Ok(0), |fresh| insert(work, &table, fresh))?;
         Outcome { inserted, ..Outcome::default() }
     };
-    let outcome = Outcome {
-        received,
-        duplicate: received.saturating_sub(outcome.inserted + outcome.replaced),
-        ..outcome
-    };
+    let outcome =
+        Outcome { received, duplicate: received.saturating_sub(outcome.inserted + outcome.replaced), ..outcome };
     finish(work, target, &table, &outcome)?;
     Ok(outcome)
 }
@@ -324,7 +321,7 @@ pub(super) fn merge_staged(
 fn prepare_table(work: &Work, target: &Target) -> Result<Table> {
     let existing = check_mode(work, target)?;
     let is_new = target.mode == Mode::Replace || existing.is_none();
-    let name = existing.as_ref().map_or_else(|| target.table.clone(), |name| name.clone());
+    let name = existing.clone().unwrap_or_else(|| target.table.clone());
     if let (Mode::Replace, Some(old)) = (target.mode, &existing) {
         work.execute(&format!("DROP TABLE {CATALOG}.{SCHEMA}.{}", quote(old)))?;
         metadata::forget(work, old)?;
@@ -339,6 +336,7 @@ fn prepare_table(work: &Work, target: &Target) -> Result<Table> {
 
 /// Checks what is there against the mode; answers the name of the table that is there.
 fn check_mode(work: &Work, target: &Target) -> Result<Option<String>> {
+    metadata::refuse_server_table(&target.table)?;
     let Some(existing) = work.relation(&target.table)? else {
         if target.mode == Mode::Append {
             return Err(work.find_relation(&target.table).err().unwrap_or_else(|| Error::not_found("table not found")));
@@ -373,7 +371,6 @@ fn choose_way(work: &Work, target: &Target) -> Result<Way> {
         (None, None) if target.mode == Mode::Create => {
             Err(Error::already_exists(format!("table {:?} is being created by another ingest", target.table)))
         }
-        (None, None) => Ok(Way::Staged),
         // Rows of a plain table have no key: nothing to check, and appends do not conflict.
         (Some(name), _) if target.mode != Mode::Replace && !target.kind.is_managed() => {
             Ok(Way::Live { table: Table { name, kind: target.kind, is_new: false }, _lock: None })
@@ -386,7 +383,7 @@ fn choose_way(work: &Work, target: &Target) -> Result<Way> {
             };
             Ok(Way::Live { table: Table { name, kind: target.kind, is_new: false }, _lock: Some(lock) })
         }
-        (Some(_), _) => Ok(Way::Staged),
+        (None, None) | (Some(_), _) => Ok(Way::Staged),
     }
 }
 
@@ -396,7 +393,9 @@ fn create_table(work: &Work, target: &Target, table: &Table) -> Result<()> {
             .kind
             .columns()
             .iter()
-            .map(|column| format!("{} {}{}", column.name, column.sql_type, if column.nullable { "" } else { " NOT NULL" }))
+            .map(|column| {
+                format!("{} {}{}", column.name, column.sql_type, if column.nullable { "" } else { " NOT NULL" })
+            })
             .collect();
         format!("CREATE TABLE {} ({})", table.sql(), columns.join(", "))
     } else {

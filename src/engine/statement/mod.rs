@@ -16,8 +16,8 @@ use duckdb_neo::statement::{SchemaBind, Statement};
 
 use super::work::Work;
 use super::{Engine, Executed, ffi, metadata};
-use crate::error::{Error, Result};
-use crate::tables::{Kind, METADATA_TABLE};
+use crate::error::{Error, ErrorKind, Result};
+use crate::tables::Kind;
 use scan::{Action, Target};
 
 /// What running a statement means.
@@ -70,7 +70,9 @@ pub(in crate::engine) fn single(connection: &Connection, sql: &str) -> Result<St
     let first = first?;
     match statements.next() {
         None => Ok(first),
-        Some(Ok(_)) => Err(Error::invalid("several statements in one text are not run: send them one by one")),
+        Some(Ok(_)) => {
+            Err(Error::invalid("one statement is expected, several were given: none was run, send them one by one"))
+        }
         Some(Err(error)) => Err(error.into()),
     }
 }
@@ -91,6 +93,9 @@ impl Work {
     fn plan(&self, sql: &str) -> Result<Plan> {
         let (statement, targets) = self.read(sql)?;
         let statement_type = statement.get_type()?;
+        if statement.parameter_count()? > 0 {
+            return Err(Error::invalid("bound parameters are not offered yet: write the values into the statement"));
+        }
         if let Some(insert) = self.check_targets(sql, statement_type, &targets)? {
             return Ok(Plan::Insert(insert));
         }
@@ -116,8 +121,39 @@ impl Work {
     fn read(&self, sql: &str) -> Result<(Statement<'static>, Vec<Target>)> {
         self.limit_length(sql)?;
         let statement = single(&self.connection, sql)?;
+        self.refuse(statement.get_type()?, sql)?;
         let targets = scan::targets(&self.connection, sql)?;
         Ok((statement, targets))
+    }
+
+    /// Refuses what would harm everybody, and what would have no effect because every statement has a connection of its own.
+    fn refuse(&self, statement_type: StatementType, sql: &str) -> Result<()> {
+        let forbidden = |what: &str| {
+            let message = format!("{what} is not allowed: the server keeps one database attached for everybody");
+            Err(Error::new(ErrorKind::PermissionDenied, message))
+        };
+        let sessionless = |what: &str| Err(Error::unimplemented(format!("{what}: sessions are not offered yet")));
+        match statement_type {
+            StatementType::Attach => forbidden("ATTACH"),
+            StatementType::Detach => forbidden("DETACH"),
+            StatementType::Load | StatementType::Extension | StatementType::UpdateExtensions => {
+                forbidden("loading extensions")
+            }
+            StatementType::Export | StatementType::CopyDatabase => forbidden("EXPORT and COPY DATABASE"),
+            StatementType::Connect | StatementType::Disconnect | StatementType::ExternalResource => {
+                forbidden("CONNECT")
+            }
+            StatementType::Set if !scan::has_word(&self.connection, sql, "global")? => sessionless(
+                "SET and USE would last for their own statement only; SET GLOBAL sets a value for everybody",
+            ),
+            StatementType::Prepare | StatementType::Execute | StatementType::VariableSet => {
+                sessionless("a prepared statement or a variable would last for its own statement only")
+            }
+            StatementType::Transaction => Err(Error::unimplemented(
+                "transactions across statements are not offered yet: every statement is one of its own",
+            )),
+            _ => Ok(()),
+        }
     }
 
     fn limit_length(&self, sql: &str) -> Result<()> {
@@ -140,9 +176,7 @@ impl Work {
     /// Refuses what may not be done to managed tables; answers the ingest that an INSERT into one means.
     fn check_targets(&self, sql: &str, statement_type: StatementType, targets: &[Target]) -> Result<Option<Insert>> {
         for target in targets {
-            if target.is_server_table() {
-                return Err(Error::precondition(format!("`{}` is written by the server only", target.name)));
-            }
+            metadata::refuse_server_table(&target.name)?;
             let Some(name) = target.managed_name() else { continue };
             let Some((table, kind)) = metadata::kind_of(self, name)? else { continue };
             match target.action {
@@ -150,7 +184,12 @@ impl Work {
                     return self.plan_insert(sql, target, targets, table, kind).map(Some);
                 }
                 Action::Delete | Action::Drop => {}
-                Action::Insert | Action::Update | Action::Merge | Action::Alter | Action::Replace | Action::CopyInto => {
+                Action::Insert
+                | Action::Update
+                | Action::Merge
+                | Action::Alter
+                | Action::Replace
+                | Action::CopyInto => {
                     return Err(Error::precondition(format!(
                         "{} is not possible here on {table}, a table of {}: {}",
                         target.action.word(),
@@ -197,16 +236,12 @@ impl Work {
         if let Some(insert) = self.check_targets(sql, statement_type, &targets)? {
             return Ok(Execution::Insert(insert));
         }
-        if statement_type == StatementType::Transaction {
-            return Err(Error::unimplemented(
-                "transactions across statements are not offered yet: every statement is a transaction of its own",
-            ));
-        }
         if self.engine.database.read_only || !may_change_tables(statement_type) {
             return self.run_change(&statement).map(Execution::Done);
         }
         let _locks = self.lock_targets(&targets)?;
-        let deleted_from = targets.iter().filter(|target| target.action == Action::Delete).map(|target| target.name.as_str());
+        let deleted_from =
+            targets.iter().filter(|target| target.action == Action::Delete).map(|target| target.name.as_str());
         self.transaction(|| {
             let executed = self.run_change(&statement)?;
             metadata::follow_catalog(self, deleted_from)?;
@@ -231,7 +266,8 @@ impl Work {
         let (schema, batches) = self.collect_statement(statement, Parameters::None)?;
         let statement_type = statement.get_type()?;
         if changes_rows(statement_type)
-            && let Some(changed) = changed_rows(&schema, &batches) {
+            && let Some(changed) = changed_rows(&schema, &batches)
+        {
             return Ok(Executed { changed: Some(changed), ..Executed::default() });
         }
         if has_no_rows(statement_type) {
@@ -283,9 +319,18 @@ fn may_change_tables(statement_type: StatementType) -> bool {
 fn has_no_rows(statement_type: StatementType) -> bool {
     matches!(
         statement_type,
-        StatementType::Create | StatementType::CreateFunc | StatementType::Drop | StatementType::Alter
-            | StatementType::Set | StatementType::VariableSet | StatementType::Transaction | StatementType::Attach
-            | StatementType::Detach | StatementType::Load | StatementType::Prepare | StatementType::Vacuum
+        StatementType::Create
+            | StatementType::CreateFunc
+            | StatementType::Drop
+            | StatementType::Alter
+            | StatementType::Set
+            | StatementType::VariableSet
+            | StatementType::Transaction
+            | StatementType::Attach
+            | StatementType::Detach
+            | StatementType::Load
+            | StatementType::Prepare
+            | StatementType::Vacuum
     )
 }
 
@@ -296,10 +341,4 @@ fn changed_rows(schema: &Schema, batches: &[arrow::array::RecordBatch]) -> Optio
     let is_count = schema.fields().len() == 1 && schema.field(0).name() == "Count";
     let column = batches.first().filter(|_| is_count)?.column(0).as_primitive_opt::<Int64Type>()?;
     u64::try_from(column.values().first().copied()?).ok()
-}
-
-impl Target {
-    fn is_server_table(&self) -> bool {
-        [METADATA_TABLE, metadata::INGESTS_TABLE].iter().any(|name| self.name.eq_ignore_ascii_case(name))
-    }
 }

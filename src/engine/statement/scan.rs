@@ -128,7 +128,9 @@ pub(super) fn has_word(connection: &Connection, sql: &str, word: &str) -> Result
 /// The action whose keywords begin at `index`, and where its table's name begins.
 fn action_at(tokens: &[Token], index: usize) -> Option<(Action, usize)> {
     const OPTIONAL: &[&[&str]] = &[&["if", "exists"], &["if", "not", "exists"], &["only"]];
-    let follows = |at: usize, words: &[&str]| words.iter().enumerate().all(|(i, word)| tokens.get(at + i).is_some_and(|t| t.is(word)));
+    let follows = |at: usize, words: &[&str]| {
+        words.iter().enumerate().all(|(i, word)| tokens.get(at + i).is_some_and(|t| t.is(word)))
+    };
     let previous_is = |word: &str| index.checked_sub(1).and_then(|i| tokens.get(i)).is_some_and(|t| t.is(word));
     let found = |action, mut at| {
         if let Some(words) = OPTIONAL.iter().find(|words| follows(at, words)) {
@@ -193,7 +195,10 @@ fn name_at(tokens: &[Token], mut at: usize) -> Option<(Vec<String>, usize)> {
 pub(super) fn insert_parts(connection: &Connection, sql: &str, target: &Target) -> Result<InsertParts> {
     let tokens = tokens(connection, sql)?;
     let refuse = |what: &str| {
-        Err(Error::precondition(format!("{what} is not possible with an INSERT into {}, whose rows enter as an ingest", target.name)))
+        Err(Error::precondition(format!(
+            "{what} is not possible with an INSERT into {}, whose rows enter as an ingest",
+            target.name
+        )))
     };
     let mut at = target.end;
     let columns = column_list(&tokens, &mut at);
@@ -324,7 +329,10 @@ mod tests {
         check("SELECT 'insert into events' AS \"update events\" -- delete from events", &[]);
         check("INSERT INTO events SELECT * FROM x", &[(Action::Insert, "events")]);
         check("insert or replace into merganser.main.\"Events\" values (1)", &[(Action::Insert, "Events")]);
-        check("WITH d AS (DELETE FROM a RETURNING *) INSERT INTO b FROM d", &[(Action::Delete, "a"), (Action::Insert, "b")]);
+        check(
+            "WITH d AS (DELETE FROM a RETURNING *) INSERT INTO b FROM d",
+            &[(Action::Delete, "a"), (Action::Insert, "b")],
+        );
         check("UPDATE events SET x = 1", &[(Action::Update, "events")]);
         check("MERGE INTO events USING x ON true WHEN MATCHED THEN DELETE", &[(Action::Merge, "events")]);
         check("ALTER TABLE IF EXISTS events ADD COLUMN x INT", &[(Action::Alter, "events")]);
@@ -347,15 +355,21 @@ mod tests {
 
     #[test]
     fn inserts_are_taken_apart() {
-        assert_eq!(parts("INSERT INTO e VALUES (1, (2)), (3, 4);"), ("VALUES (1, (2)), (3, 4)".into(), None, false, false));
+        assert_eq!(
+            parts("INSERT INTO e VALUES (1, (2)), (3, 4);"),
+            ("VALUES (1, (2)), (3, 4)".into(), None, false, false)
+        );
         assert_eq!(
             parts("INSERT OR REPLACE INTO e (a, \"B\") SELECT 1, 2"),
             ("SELECT 1, 2".into(), Some(vec!["a".into(), "B".into()]), false, true)
         );
-        assert_eq!(parts("INSERT INTO e BY NAME (SELECT 1 AS a)").2, true);
+        assert!(parts("INSERT INTO e BY NAME (SELECT 1 AS a)").2);
         assert_eq!(parts("INSERT INTO e (SELECT 1)").0, "(SELECT 1)");
         assert_eq!(parts("WITH x AS (SELECT 1) INSERT INTO e FROM x").0, "WITH x AS (SELECT 1) FROM x");
-        assert_eq!(parts("INSERT INTO e FROM a JOIN b ON a.x = b.x ON CONFLICT DO NOTHING").0, "FROM a JOIN b ON a.x = b.x ");
+        assert_eq!(
+            parts("INSERT INTO e FROM a JOIN b ON a.x = b.x ON CONFLICT DO NOTHING").0,
+            "FROM a JOIN b ON a.x = b.x "
+        );
     }
 
     #[test]

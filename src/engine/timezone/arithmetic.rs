@@ -6,9 +6,7 @@ use duckdb_neo::Result;
 use duckdb_neo::types::{IntervalValue, TimestampTzValue};
 
 use super::calendar::{Calendar, Unit, is_finite, join, split};
-use super::civil::{
-    Date, MICROS_PER_HOUR, MICROS_PER_MILLI, MICROS_PER_MINUTE, MICROS_PER_SECOND, month_length,
-};
+use super::civil::{Date, MICROS_PER_HOUR, MICROS_PER_MILLI, MICROS_PER_MINUTE, MICROS_PER_SECOND, month_length};
 use super::function::{Instant, InstantNs, Interval, PartName, Registry};
 use super::part::{Part, clock};
 use super::zone::Zone;

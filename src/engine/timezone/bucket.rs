@@ -28,20 +28,28 @@ pub(super) fn register(registry: &Registry<'_>) -> Result<()> {
         let width = Width::parse(width)?;
         bucket(&UTC, width, instant, width.origin()).map(TimestampTzValue).map(Some)
     })?;
-    registry.add::<(Interval, Instant, Interval), _, _>(name, &parameters("offset"), |_, (width, instant, offset)| {
-        let width = Width::parse(width)?;
-        if !is_finite(instant) {
-            return Ok(Some(TimestampTzValue(instant)));
-        }
-        let bucket = bucket(&UTC, width, subtract(&UTC, instant, offset)?, width.origin())?;
-        add(&UTC, bucket, offset).map(TimestampTzValue).map(Some)
-    })?;
-    registry.add::<(Interval, Instant, Instant), _, _>(name, &parameters("origin"), |_, (width, instant, origin)| {
-        if !is_finite(origin) {
-            return Ok(None);
-        }
-        bucket(&UTC, Width::parse(width)?, instant, origin).map(TimestampTzValue).map(Some)
-    })?;
+    registry.add::<(Interval, Instant, Interval), _, _>(
+        name,
+        &parameters("offset"),
+        |_, (width, instant, offset)| {
+            let width = Width::parse(width)?;
+            if !is_finite(instant) {
+                return Ok(Some(TimestampTzValue(instant)));
+            }
+            let bucket = bucket(&UTC, width, subtract(&UTC, instant, offset)?, width.origin())?;
+            add(&UTC, bucket, offset).map(TimestampTzValue).map(Some)
+        },
+    )?;
+    registry.add::<(Interval, Instant, Instant), _, _>(
+        name,
+        &parameters("origin"),
+        |_, (width, instant, origin)| {
+            if !is_finite(origin) {
+                return Ok(None);
+            }
+            bucket(&UTC, Width::parse(width)?, instant, origin).map(TimestampTzValue).map(Some)
+        },
+    )?;
     registry.add::<(Interval, Instant, ZoneName), _, _>(name, &parameters("timezone"), |_, (width, instant, zone)| {
         let width = Width::parse(width)?;
         let origin = local::to_instant(&zone, width.origin())?;
@@ -133,6 +141,6 @@ fn former_occurrence(zone: &Arc<Zone>, bucket: i64, instant: i64) -> i64 {
     if difference <= 0 {
         return bucket;
     }
-    let former = bucket - difference * MICROS_PER_MILLI;
+    let former = bucket.saturating_sub(difference * MICROS_PER_MILLI);
     if instant < former || offset(former) != offset(instant) { bucket } else { former }
 }

@@ -25,10 +25,7 @@ pub(super) fn split(micros: i64) -> (i64, i64) {
 
 /// The inverse of [`split`].
 pub(super) fn join(millis: i64, micros: i64) -> duckdb_neo::Result<i64> {
-    millis
-        .checked_mul(MICROS_PER_MILLI)
-        .and_then(|value| value.checked_add(micros))
-        .ok_or_else(failure::out_of_range)
+    millis.checked_mul(MICROS_PER_MILLI).and_then(|value| value.checked_add(micros)).ok_or_else(failure::out_of_range)
 }
 
 /// An instant seen in a zone.
@@ -90,8 +87,10 @@ impl Calendar {
         self.millis = self.zone.instant(local);
     }
 
-    fn set_date(&mut self, date: Date) {
-        self.set_local(date.days() * MILLIS_PER_DAY + self.wall_time());
+    fn map_date(&mut self, date: impl FnOnce(Date) -> Date) {
+        let local = self.local();
+        let date = date(Date::from_days(local.div_euclid(MILLIS_PER_DAY)));
+        self.set_local(date.days() * MILLIS_PER_DAY + local.rem_euclid(MILLIS_PER_DAY));
     }
 
     /// Moves by a span of physical time.
@@ -102,23 +101,25 @@ impl Calendar {
     /// Moves by months, to the same day or the month's last, at the same time on the wall.
     pub(super) fn add_months(&mut self, months: i64) {
         if months != 0 {
-            let date = self.date().plus_months(months);
-            self.set_date(date);
+            self.map_date(|date| date.plus_months(months));
         }
     }
 
     /// Moves by days, at the same time on the wall where that exists.
     pub(super) fn add_days(&mut self, days: i64) {
-        let (offset, wall_time) = (self.offset(), self.wall_time());
-        let unadjusted = self.millis.saturating_add(days.saturating_mul(MILLIS_PER_DAY));
+        let offset = self.offset();
+        let start = self.millis;
+        let unadjusted = start.saturating_add(days.saturating_mul(MILLIS_PER_DAY));
         self.millis = unadjusted;
-        if self.wall_time() == wall_time || self.offset() == offset {
+        let reached = self.offset();
+        if reached == offset {
             return;
         }
         // Zones that crossed the date line shifted by a whole day, which is no reason to move the date.
-        let adjustment = (offset - self.offset()) % MILLIS_PER_DAY;
+        let adjustment = (offset - reached) % MILLIS_PER_DAY;
         self.millis = unadjusted.saturating_add(adjustment);
-        if self.wall_time() != wall_time && adjustment < 0 {
+        let is_on_time = (self.local() - start.saturating_add(offset)) % MILLIS_PER_DAY == 0;
+        if !is_on_time && adjustment < 0 {
             self.millis = unadjusted;
         }
     }
@@ -174,8 +175,8 @@ impl Calendar {
     /// Moves back to the beginning of the `part`.
     pub(super) fn truncate(&mut self, part: Part) -> duckdb_neo::Result<()> {
         match part {
-            Part::Microseconds => {}
-            Part::Milliseconds => {}
+            // The calendar itself is in milliseconds.
+            Part::Microseconds | Part::Milliseconds => {}
             Part::Second | Part::Epoch => self.floor(1_000),
             Part::Minute => self.floor(60_000),
             Part::Hour => self.set_local(floor(self.local(), MILLIS_PER_HOUR)),
@@ -190,8 +191,7 @@ impl Calendar {
             Part::Month => self.truncate_to(|date| Date { day: 1, ..date }),
             Part::Quarter => {
                 self.truncate_to(|date| Date { day: 1, ..date });
-                let date = self.date();
-                self.set_date(Date { month: (date.month - 1) / 3 * 3 + 1, ..date });
+                self.map_date(|date| Date { month: (date.month - 1) / 3 * 3 + 1, ..date });
             }
             Part::Year => self.truncate_to(first_of_year),
             Part::Decade => self.truncate_years(10),
@@ -199,8 +199,7 @@ impl Calendar {
             Part::Millennium => self.truncate_years(1_000),
             Part::Era => {
                 self.truncate_to(first_of_year);
-                let date = self.date();
-                self.set_date(Date { year: i64::from(date.year <= 0), ..date });
+                self.map_date(|date| Date { year: i64::from(date.year <= 0), ..date });
             }
             Part::Timezone | Part::TimezoneHour | Part::TimezoneMinute => {
                 return Err(failure::unsupported("a timestamp cannot be truncated to a part of its time zone"));
@@ -212,7 +211,7 @@ impl Calendar {
     /// Truncates below the hour, where the offset stays: an hour that occurs twice keeps its occurrence.
     fn floor(&mut self, millis: i64) {
         let offset = self.offset();
-        self.millis = floor(self.local(), millis).saturating_sub(offset);
+        self.millis = floor(self.millis.saturating_add(offset), millis).saturating_sub(offset);
     }
 
     fn truncate_to(&mut self, date: impl FnOnce(Date) -> Date) {
@@ -223,9 +222,10 @@ impl Calendar {
     /// Decades and above count the years of an era, so those of BC run backwards.
     fn truncate_years(&mut self, years: i64) {
         self.truncate_to(first_of_year);
-        let date = self.date();
-        let year = if date.year > 0 { date.year / years * years } else { 1 - (1 - date.year) / years * years };
-        self.set_date(Date { year, ..date });
+        self.map_date(|date| {
+            let year = if date.year > 0 { date.year / years * years } else { 1 - (1 - date.year) / years * years };
+            Date { year, ..date }
+        });
     }
 }
 

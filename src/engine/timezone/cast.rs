@@ -29,8 +29,12 @@ const EXPLICIT: i64 = -1;
 
 /// Registers the casts for the whole instance.
 pub(super) fn register(connection: &Connection) -> Result<()> {
-    add::<String, _, _>(connection, EXPLICIT, |session, text| instant_of_text(&session.zone, text).map(some(TimestampTzValue)))?;
-    add::<String, _, _>(connection, EXPLICIT, |session, text| nanos_of_text(&session.zone, text).map(some(TimestampTzNsValue)))?;
+    add::<String, _, _>(connection, EXPLICIT, |session, text| {
+        instant_of_text(&session.zone, text).map(some(TimestampTzValue))
+    })?;
+    add::<String, _, _>(connection, EXPLICIT, |session, text| {
+        nanos_of_text(&session.zone, text).map(some(TimestampTzNsValue))
+    })?;
     add::<String, _, _>(connection, EXPLICIT, |session, text| time_of_text(session, text).map(Some))?;
     from_local(connection)?;
     to_local(connection)?;
@@ -49,10 +53,10 @@ fn from_local(connection: &Connection) -> Result<()> {
     add::<TimestampMsValue, _, _>(connection, TO_INSTANT_COST, move |session, cell| {
         instant(session, scale(cell.0, MICROS_PER_MILLI)?)
     })?;
-    add::<DateValue, _, _>(connection, TO_INSTANT_COST, move |session, cell| instant(session, micros_of_date(cell.0)?))?;
-    add::<TimestampNsValue, _, _>(connection, EXPLICIT, move |session, cell| {
-        instant(session, unscale(cell.0, 1_000))
+    add::<DateValue, _, _>(connection, TO_INSTANT_COST, move |session, cell| {
+        instant(session, micros_of_date(cell.0)?)
     })?;
+    add::<TimestampNsValue, _, _>(connection, EXPLICIT, move |session, cell| instant(session, unscale(cell.0, 1_000)))?;
     add::<TimestampNsValue, _, _>(connection, EXPLICIT, |session, cell| {
         local::nanos(cell.0, |micros| local::to_instant(&session.zone, micros)).map(some(TimestampTzNsValue))
     })?;
@@ -64,7 +68,9 @@ fn from_local(connection: &Connection) -> Result<()> {
 
 fn to_local(connection: &Connection) -> Result<()> {
     let naive = |session: &Session, cell: &TimestampTzValue| local::to_naive(&session.zone, cell.0);
-    add::<TimestampTzValue, _, _>(connection, EXPLICIT, move |session, cell| naive(session, cell).map(some(TimestampValue)))?;
+    add::<TimestampTzValue, _, _>(connection, EXPLICIT, move |session, cell| {
+        naive(session, cell).map(some(TimestampValue))
+    })?;
     add::<TimestampTzValue, _, _>(connection, EXPLICIT, move |session, cell| {
         Ok(Some(TimestampSecValue(unscale(naive(session, cell)?, MICROS_PER_SECOND))))
     })?;
@@ -98,7 +104,7 @@ fn unscale(value: i64, unit: i64) -> i64 {
         return value;
     }
     let halves = value / (unit / 2);
-    (halves + if halves < 0 { -1 } else { 1 }) / 2
+    i64::midpoint(halves, if halves < 0 { -1 } else { 1 })
 }
 
 /// The day of an instant; infinities stay infinite.
@@ -123,7 +129,12 @@ fn instant_of_text(zone: &Arc<Zone>, text: &str) -> Result<i64> {
     match stamp.place {
         Place::Utc => Ok(stamp.micros),
         Place::Session => local::to_instant(zone, stamp.micros),
-        Place::Named(name) => local::to_instant(&names::find(name)?, stamp.micros),
+        Place::Named(name) => {
+            // Without candidates, which would be computed for each row that TRY_CAST drops.
+            let zone = names::lookup(name);
+            let zone = zone.ok_or_else(|| failure::conversion(format!("unknown time zone '{name}'")))?;
+            local::to_instant(&zone, stamp.micros)
+        }
     }
 }
 
@@ -198,6 +209,6 @@ where
     F: for<'v> Fn(&Session, I::Ref<'v>) -> Result<Option<O>> + Send + Sync + 'static,
 {
     let (source, target) = (I::logical_type(connection)?, O::logical_type(connection)?);
-    let cast = Cast::<I, O, F> { body, types: PhantomData };
-    CastFunctionBuilder::new(source, target, cast).implicit_cast_cost(cost).register(connection)
+    let callbacks = Cast::<I, O, F> { body, types: PhantomData };
+    CastFunctionBuilder::new(source, target, callbacks).implicit_cast_cost(cost).register(connection)
 }

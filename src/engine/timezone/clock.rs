@@ -1,7 +1,7 @@
 //! The current date and time in the session's time zone, and `make_timestamptz`.
 //!
-//! The C API gives a callback no way to read the transaction's start, so the clock is read when a statement is bound:
-//! these functions stand still within a statement, where ICU's stand still within a transaction.
+//! The C API gives a callback no way to read the transaction's start. So the clock is the session's, which
+//! [`super::set_clock`] stops at the beginning of a transaction, or else the wall's at the time a call is bound.
 
 use std::sync::Arc;
 
@@ -60,7 +60,8 @@ fn make_timestamptz(registry: &Registry<'_>) -> Result<()> {
 #[expect(clippy::cast_possible_truncation, reason = "seconds are checked to fit, and milliseconds are below 1,000")]
 fn make(zone: &Arc<Zone>, parts: [i64; 5], seconds: f64) -> Result<i64> {
     let [year, month, day, hour, minute] = parts;
-    if parts.iter().any(|part| i32::try_from(*part).is_err()) || !(seconds.abs() < f64::from(i32::MAX)) {
+    let seconds_fit = seconds.abs() < f64::from(i32::MAX);
+    if !seconds_fit || parts.iter().any(|part| i32::try_from(*part).is_err()) {
         return Err(failure::out_of_range());
     }
     // There is no year 0, so that of 1 BC is -1.
@@ -70,9 +71,8 @@ fn make(zone: &Arc<Zone>, parts: [i64; 5], seconds: f64) -> Result<i64> {
     let millis = fraction.trunc();
     let micros = ((fraction - millis) * 1_000.0).round() as i64;
     let time = ((hour * 60 + minute) * 60 + whole as i64) * 1_000 + millis as i64;
-    let days = Date { year, month, day }.days();
-    let local = days * MILLIS_PER_DAY + time;
-    let carried = local + micros.div_euclid(MICROS_PER_MILLI);
-    join(zone.instant(local), 0)?;
+    let local = Date { year, month, day }.days().checked_mul(MILLIS_PER_DAY).and_then(|days| days.checked_add(time));
+    let carried = local.and_then(|local| local.checked_add(micros.div_euclid(MICROS_PER_MILLI)));
+    let carried = carried.ok_or_else(failure::out_of_range)?;
     join(zone.instant(carried), micros.rem_euclid(MICROS_PER_MILLI))
 }

@@ -115,7 +115,11 @@ impl Format {
             };
             if !expanded.is_empty() {
                 pieces.extend(expanded.chars().map(|letter| {
-                    if letter.is_ascii_alphabetic() { Piece::Field(letter, true) } else { Piece::Literal(letter.into()) }
+                    if letter.is_ascii_alphabetic() {
+                        Piece::Field(letter, true)
+                    } else {
+                        Piece::Literal(letter.into())
+                    }
                 }));
             } else if letter == '-' {
                 match rest.next() {

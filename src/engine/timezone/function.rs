@@ -5,7 +5,6 @@
 
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use duckdb_neo::bind_arguments::BindArguments;
 use duckdb_neo::connection::{Connection, Context};
@@ -29,7 +28,7 @@ use super::{names, setting};
 pub(super) struct Session {
     /// The session's time zone.
     pub(super) zone: Arc<Zone>,
-    /// The clock in microseconds since the epoch.
+    /// The session's clock in microseconds since the epoch.
     pub(super) now: i64,
 }
 
@@ -43,9 +42,7 @@ impl PartialEq for Session {
 impl Session {
     /// The session that `context` belongs to.
     pub(super) fn of(context: &Context) -> Result<Self> {
-        let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let now = i64::try_from(elapsed.as_micros()).unwrap_or(i64::MAX - 1);
-        Ok(Self { zone: setting::zone(context)?, now })
+        Ok(Self { zone: setting::zone(context)?, now: setting::now(context)? })
     }
 }
 

@@ -4,7 +4,7 @@
 //! aliases that only ICU knows, offsets written `GMT+05:30`, and `UTC+5`, which stands for `Etc/GMT-5`.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
 use jiff::Timestamp;
 use jiff::tz::{TimeZone, TimeZoneDatabase};
@@ -61,6 +61,8 @@ const ICU_ALIASES: [(&str, &str); 41] = [
 const UNLISTED: &str = "Etc/Unknown";
 
 const CANDIDATES_MAX: usize = 5;
+/// How much of an unknown name is compared and shown.
+const TYPED_MAX: usize = 64;
 
 struct Names {
     database: TimeZoneDatabase,
@@ -69,7 +71,7 @@ struct Names {
     /// The same by lower case.
     folded: BTreeMap<String, String>,
     /// Zones already laid out. Bounded by `known`: offsets given as numbers are not kept.
-    zones: Mutex<BTreeMap<String, Arc<Zone>>>,
+    zones: RwLock<BTreeMap<String, Arc<Zone>>>,
 }
 
 static NAMES: LazyLock<Names> = LazyLock::new(|| {
@@ -78,7 +80,7 @@ static NAMES: LazyLock<Names> = LazyLock::new(|| {
     let mut known: BTreeMap<String, String> = ICU_ALIASES.map(|(name, target)| (name.into(), target.into())).into();
     known.extend(database.available().map(|name| (name.as_str().to_owned(), name.as_str().to_owned())));
     let folded = known.keys().map(|name| (name.to_ascii_lowercase(), name.clone())).collect();
-    Names { database, known, folded, zones: Mutex::default() }
+    Names { database, known, folded, zones: RwLock::default() }
 });
 
 /// The names to list, in order.
@@ -96,35 +98,40 @@ fn is_rule(target: &str) -> bool {
     target.contains(',')
 }
 
-/// The zone that `text` means, under its canonical name.
+/// The zone that `text` means, under its canonical name, or an error that suggests others.
 pub(super) fn find(text: &str) -> duckdb_neo::Result<Arc<Zone>> {
+    lookup(text).ok_or_else(|| {
+        let typed: String = text.chars().take(TYPED_MAX).collect();
+        let candidates = candidates(&typed).map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
+        failure::unsupported(format!("unknown time zone '{typed}': did you mean {candidates}?"))
+    })
+}
+
+/// The zone that `text` means, under its canonical name.
+pub(super) fn lookup(text: &str) -> Option<Arc<Zone>> {
     if let Some(zone) = exact(text) {
-        return Ok(zone);
+        return Some(zone);
     }
     if let Some(seconds) = gmt_offset(text) {
-        return Ok(Arc::new(Zone::fixed(text, seconds)));
+        return Some(Arc::new(Zone::fixed(text, seconds)));
     }
     if let Some(zone) = utc_offset(text).and_then(|name| exact(&name)) {
-        return Ok(zone);
+        return Some(zone);
     }
     let folded = NAMES.folded.get(&text.to_ascii_lowercase());
-    folded.and_then(|name| exact(name)).ok_or_else(|| {
-        let candidates = candidates(text).map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
-        failure::unsupported(format!("unknown time zone '{text}': did you mean {candidates}?"))
-    })
+    folded.and_then(|name| exact(name))
 }
 
 fn exact(name: &str) -> Option<Arc<Zone>> {
     let target = NAMES.known.get(name)?;
     // Nothing panics while holding the lock, and a map of finished zones has no half-written state.
-    let mut zones = NAMES.zones.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(zone) = zones.get(name) {
+    if let Some(zone) = NAMES.zones.read().unwrap_or_else(PoisonError::into_inner).get(name) {
         return Some(Arc::clone(zone));
     }
     // A rule alone has no beginning, so it gets that of ICU's table.
     let first = if is_rule(target) { Timestamp::from_second(i64::from(i32::MIN)).ok()? } else { Timestamp::MIN };
     let zone = Arc::new(Zone::new(name, &database_zone(name)?, first));
-    zones.insert(name.to_owned(), Arc::clone(&zone));
+    NAMES.zones.write().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), Arc::clone(&zone));
     Some(zone)
 }
 
@@ -186,7 +193,7 @@ fn signed(text: &str) -> Option<(i64, &str)> {
 
 /// The names that look most like `text`, best first.
 fn candidates(text: &str) -> impl Iterator<Item = &'static str> {
-    let typed: Vec<char> = text.to_lowercase().chars().take(64).collect();
+    let typed: Vec<char> = text.to_lowercase().chars().collect();
     let mut scored: Vec<(usize, &str)> = all()
         .map(|name| {
             let folded = name.to_lowercase();

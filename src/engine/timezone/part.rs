@@ -2,8 +2,8 @@
 
 use super::calendar::Calendar;
 use super::civil::{
-    JULIAN_EPOCH, MICROS_PER_DAY, MICROS_PER_HOUR, MICROS_PER_MILLI, MICROS_PER_MINUTE, MICROS_PER_SECOND,
-    MILLIS_PER_SECOND, iso_week, iso_weekday,
+    Date, JULIAN_EPOCH, MICROS_PER_DAY, MICROS_PER_HOUR, MICROS_PER_MILLI, MICROS_PER_MINUTE, MICROS_PER_SECOND,
+    MILLIS_PER_DAY, MILLIS_PER_SECOND, iso_week, iso_weekday,
 };
 use super::failure;
 
@@ -106,32 +106,32 @@ impl Part {
 
     /// The part of an instant: `micros` are those beyond the calendar's millisecond.
     pub(super) fn integer(self, calendar: &Calendar, micros: i64) -> i64 {
-        let date = calendar.date();
+        let local = calendar.local();
+        let (days, time) = (local.div_euclid(MILLIS_PER_DAY), local.rem_euclid(MILLIS_PER_DAY));
+        let seconds = time / MILLIS_PER_SECOND;
+        let date = || Date::from_days(days);
         // Years are counted within their era, and so never negative, while centuries and millennia are.
-        let year = if date.year > 0 { date.year } else { 1 - date.year };
-        let counted = |years: i64| {
-            let count = (year - 1) / years + 1;
-            if date.year > 0 { count } else { -count }
+        let year = || {
+            let year = date().year;
+            if year > 0 { (year, 1) } else { (1 - year, -1) }
         };
-        let seconds = calendar.wall_time() / MILLIS_PER_SECOND;
-        let micros_of_minute = || calendar.wall_time() % 60_000 * MICROS_PER_MILLI + micros;
-        let offset = || calendar.offset() / MILLIS_PER_SECOND;
+        let micros_of_minute = || time % 60_000 * MICROS_PER_MILLI + micros;
         match self {
-            Self::Era => i64::from(date.year > 0),
-            Self::Year => year,
-            Self::Decade => year / 10,
-            Self::Century => counted(100),
-            Self::Millennium => counted(1_000),
-            Self::Month => date.month,
-            Self::Quarter => (date.month - 1) / 3 + 1,
-            Self::Day => date.day,
-            Self::DayOfWeek => iso_weekday(calendar.day()) % 7,
-            Self::IsoDayOfWeek => iso_weekday(calendar.day()),
-            Self::DayOfYear => date.day_of_year(),
-            Self::Week => iso_week(calendar.day()).1,
-            Self::IsoYear => iso_week(calendar.day()).0,
+            Self::Era => i64::from(date().year > 0),
+            Self::Year => year().0,
+            Self::Decade => year().0 / 10,
+            Self::Century => ((year().0 - 1) / 100 + 1) * year().1,
+            Self::Millennium => ((year().0 - 1) / 1_000 + 1) * year().1,
+            Self::Month => date().month,
+            Self::Quarter => (date().month - 1) / 3 + 1,
+            Self::Day => date().day,
+            Self::DayOfWeek => iso_weekday(days) % 7,
+            Self::IsoDayOfWeek => iso_weekday(days),
+            Self::DayOfYear => date().day_of_year(),
+            Self::Week => iso_week(days).1,
+            Self::IsoYear => iso_week(days).0,
             Self::YearWeek => {
-                let (year, week) = iso_week(calendar.day());
+                let (year, week) = iso_week(days);
                 year * 100 + if year > 0 { week } else { -week }
             }
             Self::Hour => seconds / 3_600,
@@ -139,11 +139,11 @@ impl Part {
             Self::Second => seconds % 60,
             Self::Milliseconds => micros_of_minute() / MICROS_PER_MILLI,
             Self::Microseconds => micros_of_minute(),
-            Self::Timezone => offset(),
-            Self::TimezoneHour => offset() / 3_600,
-            Self::TimezoneMinute => offset() % 3_600 / 60,
+            Self::Timezone => calendar.offset() / MILLIS_PER_SECOND,
+            Self::TimezoneHour => calendar.offset() / MILLIS_PER_SECOND / 3_600,
+            Self::TimezoneMinute => calendar.offset() / MILLIS_PER_SECOND % 3_600 / 60,
             Self::Epoch => calendar.millis() / MILLIS_PER_SECOND,
-            Self::JulianDay => calendar.day() + JULIAN_EPOCH,
+            Self::JulianDay => days + JULIAN_EPOCH,
         }
     }
 

@@ -4,9 +4,7 @@ use duckdb_neo::bind_arguments::BindArguments;
 use duckdb_neo::connection::Context;
 use duckdb_neo::data_chunk::VectorCollection;
 use duckdb_neo::logical_type::{LogicalType, LogicalTypeID};
-use duckdb_neo::scalar::{
-    ScalarBindCallbacks, ScalarCallbacks, ScalarFunctionBuilder, ScalarResolveTypesCallbacks,
-};
+use duckdb_neo::scalar::{ScalarBindCallbacks, ScalarCallbacks, ScalarFunctionBuilder, ScalarResolveTypesCallbacks};
 use duckdb_neo::signature::{FunctionParameter, SignatureBuilder};
 use duckdb_neo::types::{Any, DateValue, List, Struct, TimestampTzValue};
 use duckdb_neo::vector::{Unknown, Vector};
@@ -16,7 +14,7 @@ use super::calendar::{Calendar, is_finite, split};
 use super::civil::{Date, MILLIS_PER_DAY, iso_weekday, month_length};
 use super::failure;
 use super::format::{month_name, weekday_name};
-use super::function::{Instant, PartName, Registry, Session, flatten};
+use super::function::{Inputs, Instant, PartName, Registry, Session, flatten};
 use super::part::{ACCESSORS, Part};
 
 /// Registers the functions of this file.
@@ -98,26 +96,23 @@ impl ScalarCallbacks for DatePart {
     ) -> Result<()> {
         let (session, is_whole) = bind_data.ok_or_else(|| failure::invalid("date_part was not bound"))?;
         let rows = vectors.row_count()?;
-        let parts = |vectors: &mut VectorCollection, write: &mut dyn FnMut(usize, Option<_>) -> Result<()>| {
-            <(PartName, Instant) as super::function::Inputs>::each(vectors, |index, values| {
-                let read = values.and_then(|(part, instant)| Some((part, calendar(session, instant)?)));
-                write(index, read)
-            })
-        };
+        let read =
+            |values: Option<(Part, i64)>| values.and_then(|(part, instant)| Some((part, calendar(session, instant)?)));
         if *is_whole {
             let mut output = output.cast::<i64>()?;
             output.set_size(rows)?;
             let mut writer = output.writer()?;
-            return parts(vectors, &mut |index, read: Option<(Part, (Calendar, i64))>| {
-                writer.set(index, read.map(|(part, (calendar, micros))| part.integer(&calendar, micros)))
-            });
+            <(PartName, Instant)>::each(vectors, |index, values| {
+                writer.set(index, read(values).map(|(part, (calendar, micros))| part.integer(&calendar, micros)))
+            })
+        } else {
+            let mut output = output.cast::<f64>()?;
+            output.set_size(rows)?;
+            let mut writer = output.writer()?;
+            <(PartName, Instant)>::each(vectors, |index, values| {
+                writer.set(index, read(values).map(|(part, (calendar, micros))| part.fraction(&calendar, micros)))
+            })
         }
-        let mut output = output.cast::<f64>()?;
-        output.set_size(rows)?;
-        let mut writer = output.writer()?;
-        parts(vectors, &mut |index, read: Option<(Part, (Calendar, i64))>| {
-            writer.set(index, read.map(|(part, (calendar, micros))| part.fraction(&calendar, micros)))
-        })
     }
 }
 
@@ -175,26 +170,24 @@ impl ScalarCallbacks for DateParts {
         let rows = vectors.row_count()?;
         flatten::<TimestampTzValue>(vectors, 1)?;
         let instants = vectors.get_vector_at::<TimestampTzValue>(1)?.reader()?;
+        let read = |row| Ok(instants.get(row)?.and_then(|instant| calendar(session, instant.0)));
         let mut output = output.cast::<Struct>()?;
         output.set_size(rows)?;
-        {
-            let mut fields = output.children_mut().ok_or_else(|| failure::invalid("date_part has no fields"))?;
-            for (index, part) in parts.iter().enumerate() {
-                let read = |row| Ok(instants.get(row)?.and_then(|instant| calendar(session, instant.0)));
-                if part.is_fraction() {
-                    let mut field = fields.get_vector_at_mut::<f64>(index)?;
-                    field.set_size(rows)?;
-                    let mut writer = field.writer()?;
-                    for row in 0..rows {
-                        writer.set(row, read(row)?.map(|(calendar, micros)| part.fraction(&calendar, micros)))?;
-                    }
-                } else {
-                    let mut field = fields.get_vector_at_mut::<i64>(index)?;
-                    field.set_size(rows)?;
-                    let mut writer = field.writer()?;
-                    for row in 0..rows {
-                        writer.set(row, read(row)?.map(|(calendar, micros)| part.integer(&calendar, micros)))?;
-                    }
+        let mut fields = output.children_mut().ok_or_else(|| failure::invalid("date_part has no fields"))?;
+        for (index, part) in parts.iter().enumerate() {
+            if part.is_fraction() {
+                let mut field = fields.get_vector_at_mut::<f64>(index)?;
+                field.set_size(rows)?;
+                let mut writer = field.writer()?;
+                for row in 0..rows {
+                    writer.set(row, read(row)?.map(|(calendar, micros)| part.fraction(&calendar, micros)))?;
+                }
+            } else {
+                let mut field = fields.get_vector_at_mut::<i64>(index)?;
+                field.set_size(rows)?;
+                let mut writer = field.writer()?;
+                for row in 0..rows {
+                    writer.set(row, read(row)?.map(|(calendar, micros)| part.integer(&calendar, micros)))?;
                 }
             }
         }

@@ -4,7 +4,7 @@ use duckdb_neo::connection::Connection;
 use duckdb_neo::environment::{Environment, StorageLocation};
 use duckdb_neo::{Parameters, Result};
 
-use super::register;
+use super::{CLOCK, register, set_clock};
 
 fn open() -> Connection {
     let connection = Environment::new().unwrap().open(StorageLocation::InMemory).unwrap().connect().unwrap();
@@ -106,6 +106,26 @@ fn settings_take_and_refuse_values() {
         assert!(message.contains(expected), "{message}");
     }
     assert_eq!(setting("TimeZone"), "UTC");
+    run(&connection, &format!("SET allowed_configs=['TimeZone', '{CLOCK}']"));
+    run(&connection, "SET lock_configuration=true");
+    run(&connection, "SET TimeZone='Asia/Tokyo'");
+    assert_eq!(setting("TimeZone"), "Asia/Tokyo");
+    set_clock(&connection).unwrap();
+    assert!(connection.execute("SET Calendar='gregorian'", Parameters::None).is_err());
+}
+
+#[test]
+fn the_clock_stands_still_within_a_transaction() {
+    let connection = open();
+    set_clock(&connection).unwrap();
+    let sql = "SELECT localtimestamp::VARCHAR, (localtimestamp = localtimestamp)::VARCHAR, current_date::VARCHAR, \
+               (abs(epoch(localtimestamp) - epoch(now()::TIMESTAMP)) < 60)::VARCHAR";
+    let before = row(&connection, sql).unwrap();
+    assert_eq!((before[1].as_str(), before[3].as_str()), ("true", "true"));
+    std::thread::sleep(std::time::Duration::from_millis(2));
+    assert_eq!(row(&connection, sql).unwrap(), before);
+    set_clock(&connection).unwrap();
+    assert_ne!(row(&connection, sql).unwrap()[0], before[0]);
 }
 
 #[test]
@@ -144,6 +164,7 @@ fn many_threads_and_forms_of_columns_agree() {
     let sql = "SELECT count(*)::VARCHAR, count(DISTINCT t::DATE)::VARCHAR, sum(hour(t))::VARCHAR, \
                count(DISTINCT t AT TIME ZONE z)::VARCHAR FROM times";
     assert_eq!(row(&connection, sql).unwrap(), ["500000", "349", "5752560", "500000"]);
-    let sql = "SELECT sum(date_diff('minute', date_trunc('day', t), t))::VARCHAR FROM times WHERE t::DATE > '1970-01-01'";
+    let sql =
+        "SELECT sum(date_diff('minute', date_trunc('day', t), t))::VARCHAR FROM times WHERE t::DATE > '1970-01-01'";
     assert!(row(&connection, sql).is_ok());
 }

@@ -40,8 +40,9 @@ pub(super) fn parse(text: &str) -> Result<Stamp<'_>> {
 
 /// Reads a time with an optional offset in seconds. A timestamp will do, of which the time in UTC is taken.
 pub(super) fn parse_time(text: &str) -> Result<(i64, Option<i32>)> {
-    read_time_with_offset(text)
-        .ok_or_else(|| failure::conversion(format!("cannot read \"{text}\" as a time: expected HH:MM:SS[.US][±HH[:MM]]")))
+    read_time_with_offset(text).ok_or_else(|| {
+        failure::conversion(format!("cannot read \"{text}\" as a time: expected HH:MM:SS[.US][±HH[:MM]]"))
+    })
 }
 
 /// Writes a local timestamp with the offset in seconds that holds there.
@@ -312,7 +313,8 @@ fn read_offset(cursor: &mut Cursor<'_>) -> Option<i64> {
     };
     let mut offset = ahead.pair()? * 3_600;
     let colon = ahead.eat(b':');
-    if colon || ahead.peek().is_some_and(|byte| byte.is_ascii_digit()) {
+    let has_minutes = ahead.rest().len() >= 2 && ahead.peek().is_some_and(|byte| byte.is_ascii_digit());
+    if colon || has_minutes {
         offset += ahead.pair()? * 60;
     }
     if colon && ahead.eat(b':') {

@@ -16,12 +16,19 @@ const RULES_ONLY_FROM: i64 = 4_102_444_800_000;
 const TABLE_END: i64 = RULES_ONLY_FROM + CYCLE;
 const CYCLE: i64 = DAYS_PER_CYCLE * MILLIS_PER_DAY;
 
+/// Where the index of the table begins (1900-01-01), and how many milliseconds an entry of it covers, as a power of 2:
+/// 50 days, in which a zone seldom changes twice.
+const INDEX_START: i64 = -2_208_988_800_000;
+const INDEX_SHIFT: u32 = 32;
+
 /// A time zone with the name it is known by to the session.
 #[derive(Debug)]
 pub(super) struct Zone {
     name: Arc<str>,
     /// Sorted, never empty; the first holds from the beginning of time.
     spans: Vec<Span>,
+    /// For each stretch of time from [`INDEX_START`] on, the position of the span that it begins in.
+    index: Vec<usize>,
 }
 
 /// A stretch of time with one offset, up to the next span's start. All in milliseconds.
@@ -60,13 +67,18 @@ impl Zone {
                 spans.push(Span { start, local: start + offset, offset });
             }
         }
-        Self { name: name.into(), spans }
+        let index = (INDEX_START..TABLE_END)
+            .step_by(1 << INDEX_SHIFT)
+            .map(|start| spans.partition_point(|span| span.start <= start).saturating_sub(1))
+            .collect();
+        Self { name: name.into(), spans, index }
     }
 
     /// A zone that never changes.
     pub(super) fn fixed(name: &str, offset_seconds: i64) -> Self {
         let offset = offset_seconds * 1_000;
-        Self { name: name.into(), spans: vec![Span { start: i64::MIN, local: i64::MIN, offset }] }
+        let spans = vec![Span { start: i64::MIN, local: i64::MIN, offset }];
+        Self { name: name.into(), spans, index: Vec::new() }
     }
 
     /// The name, as `current_setting('TimeZone')` shows it.
@@ -76,9 +88,7 @@ impl Zone {
 
     /// The offset in milliseconds, positive east, at `millis` since the epoch.
     pub(super) fn offset(&self, millis: i64) -> i64 {
-        let millis = into_table(millis);
-        let after = self.spans.partition_point(|span| span.start <= millis);
-        self.span(after).offset
+        self.span(self.position(into_table(millis))).offset
     }
 
     /// The instant of a local time, both in milliseconds. A local time that occurs twice is its second occurrence, and
@@ -90,17 +100,25 @@ impl Zone {
     fn offset_of_local(&self, local: i64) -> i64 {
         let local = into_table(local);
         // Offsets are less than a day, so later spans cannot have begun yet.
-        let mut after = self.spans.partition_point(|span| span.start <= local.saturating_add(MILLIS_PER_DAY));
-        while after > 1 && self.span(after).local > local {
-            after -= 1;
+        let mut position = self.position(local.saturating_add(MILLIS_PER_DAY));
+        while position > 0 && self.span(position).local > local {
+            position -= 1;
         }
-        self.span(after).offset
+        self.span(position).offset
     }
 
-    /// The span before position `after`.
-    fn span(&self, after: usize) -> Span {
-        let index = after.saturating_sub(1);
-        self.spans.get(index).copied().unwrap_or(Span { start: i64::MIN, local: i64::MIN, offset: 0 })
+    /// The position of the last span that has begun at `millis`.
+    fn position(&self, millis: i64) -> usize {
+        let entry = usize::try_from((millis.saturating_sub(INDEX_START)) >> INDEX_SHIFT).ok();
+        let Some(first) = entry.and_then(|entry| self.index.get(entry)) else {
+            return self.spans.partition_point(|span| span.start <= millis).saturating_sub(1);
+        };
+        let later = self.spans.get(first + 1..).unwrap_or_default();
+        first + later.iter().take_while(|span| span.start <= millis).count()
+    }
+
+    fn span(&self, position: usize) -> Span {
+        self.spans.get(position).copied().unwrap_or(Span { start: i64::MIN, local: i64::MIN, offset: 0 })
     }
 }
 

@@ -6,11 +6,6 @@
 //!
 //! What is taken for a column is told in its module: `text`, `time` and `iso`, `properties`, `encode` and `fold`.
 
-#![expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "Arrow has some forty types, of which each place knows the few that it means"
-)]
-
 mod columns;
 mod encode;
 mod flat;
