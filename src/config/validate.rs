@@ -27,7 +27,7 @@ impl Config {
         count("server.calls_per_connection_max", self.server.calls_per_connection_max as usize, 1, COUNT_MAX)?;
         count("engine.threads", engine.threads, 1, 1024)?;
         count("engine.statements_max", engine.statements_max, 1, 4096)?;
-        count("engine.open_max", engine.open_max, 2, 4096)?;
+        count("engine.open_max", engine.open_max, 1, 4096)?;
         count("engine.statements_queue_max", engine.statements_queue_max, 0, COUNT_MAX)?;
         count("query.batch_rows", query.batch_rows, 1, 1 << 20)?;
         count("query.batches_in_flight", query.batches_in_flight, 1, 64)?;

@@ -14,6 +14,7 @@ mod import;
 mod ingest;
 mod metadata;
 mod open;
+mod output;
 mod query;
 mod recovery;
 mod slots;

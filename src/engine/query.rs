@@ -9,18 +9,18 @@ use arrow::datatypes::{Schema, SchemaRef};
 use duckdb_neo::Parameters;
 use duckdb_neo::connection::SettingScope;
 use futures::Stream;
-use tokio::sync::{mpsc, oneshot};
 
+use super::output::{Batches, Input, Output, Sent};
 use super::slots::Slot;
 use super::work::{CancelOnDrop, Work};
-use super::{Engine, ffi, types};
+use super::{Engine, ffi, output, types};
 use crate::error::{Error, Result};
 
 /// The rows of a query: a stream of batches that ends with the last row or with an error. Dropping it interrupts the query.
 #[derive(Debug)]
 pub struct Rows {
     schema: SchemaRef,
-    batches: mpsc::Receiver<Result<RecordBatch>>,
+    batches: Batches,
     _cancel: CancelOnDrop,
 }
 
@@ -67,23 +67,22 @@ impl Stream for Rows {
     type Item = Result<RecordBatch>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.batches.poll_recv(context)
+        self.batches.poll(context)
     }
 }
 
 impl Engine {
     /// Starts a query; answers once its columns are known, so that an error in the statement is a clean answer.
     pub async fn query(&self, sql: String, deadline: Option<Instant>) -> Result<Started> {
-        let (schema_tx, schema_rx) = oneshot::channel();
-        let (batches_tx, batches) = mpsc::channel(self.0.query.batches_in_flight);
+        let (mut output, Input { schema, batches }) = output::channel(self.0.query.batches_in_flight);
         let cancel = self.spawn(deadline, move |work| {
-            let output = Output { schema: Some(schema_tx), batches: batches_tx };
-            match work {
-                Ok(work) => stream(&work, &sql, output),
-                Err(error) => output.fail(error),
-            }
+            let end = match work {
+                Ok(work) => produce(&work, &sql, &mut output).map_err(|error| work.explain(error)),
+                Err(error) => Err(error),
+            };
+            output.finish(end);
         })?;
-        let schema = schema_rx.await.map_err(|_| Error::internal("the engine ended without an answer"))??;
+        let schema = schema.await.map_err(|_| Error::internal("the engine ended without an answer"))??;
         Ok(match schema {
             Some(schema) => Started::Rows(Rows { schema, batches, _cancel: cancel }),
             None => Started::Change,
@@ -91,36 +90,7 @@ impl Engine {
     }
 }
 
-/// Where a query's columns and rows go.
-struct Output {
-    /// Takes the columns, or none when the statement is not a query.
-    schema: Option<oneshot::Sender<Result<Option<SchemaRef>>>>,
-    batches: mpsc::Sender<Result<RecordBatch>>,
-}
-
-impl Output {
-    /// Answers the caller; false when the caller is gone.
-    fn begin(&mut self, schema: Option<SchemaRef>) -> Result<bool> {
-        let sender = self.schema.take().ok_or_else(|| Error::internal("a query began twice"))?;
-        Ok(sender.send(Ok(schema)).is_ok())
-    }
-
-    /// Tells the client: in place of the columns, or after the rows so far.
-    fn fail(mut self, error: Error) {
-        // A failed send means that the client is gone.
-        match self.schema.take() {
-            Some(schema) => drop(schema.send(Err(error))),
-            None => drop(self.batches.blocking_send(Err(error))),
-        }
-    }
-}
-
-fn stream(work: &Work, sql: &str, mut output: Output) {
-    if let Err(error) = produce(work, sql, &mut output) {
-        output.fail(work.explain(error));
-    }
-}
-
+/// Runs the query of `sql` and sends its rows, until the last one or until the client is gone.
 fn produce(work: &Work, sql: &str, output: &mut Output) -> Result<()> {
     let mut slot = Some(work.slot()?);
     let Some(statement) = work.read_query(sql)? else {
@@ -150,12 +120,12 @@ fn produce(work: &Work, sql: &str, output: &mut Output) -> Result<()> {
 
 /// Sends a batch; gives the slot back while the client is not ready. False when the client is gone.
 fn send<'a>(work: &'a Work, slot: &mut Option<Slot<'a>>, output: &Output, batch: RecordBatch) -> Result<bool> {
-    match output.batches.try_send(Ok(batch)) {
-        Ok(()) => Ok(true),
-        Err(mpsc::error::TrySendError::Closed(_)) => Ok(false),
-        Err(mpsc::error::TrySendError::Full(batch)) => {
+    match output.try_send(batch) {
+        Sent::Yes => Ok(true),
+        Sent::Gone => Ok(false),
+        Sent::NotYet(batch) => {
             drop(slot.take());
-            if output.batches.blocking_send(batch).is_err() {
+            if !output.send(batch, &work.cancel)? {
                 return Ok(false);
             }
             *slot = Some(work.slot()?);

@@ -19,6 +19,11 @@ const SCRATCH: &str = "recovery";
 const TRY_MAX: Duration = Duration::from_secs(30);
 const TRY_EVERY: Duration = Duration::from_millis(50);
 
+/// Whether an error says that the disk is full.
+pub(in crate::engine) fn is_disk_full(error: &Error) -> bool {
+    error.message().contains("No space left on device")
+}
+
 impl Engine {
     /// Attaches the data file again, beside the work that found it invalid.
     pub(in crate::engine) fn start_recovery(&self) {
@@ -55,6 +60,25 @@ impl Inner {
             tracing::info!("the database is open again");
         }
         reattached
+    }
+
+    /// Gives back the space that a failed statement took: a checkpoint cuts the free end off the data file. Called after the
+    /// statement was rolled back, because the disk is still full until then and nobody could write.
+    pub(in crate::engine) fn reclaim(&self) {
+        let checkpoint = || -> Result<()> {
+            self.instance.connect()?.execute(format!("CHECKPOINT {CATALOG}"), Parameters::None)?;
+            Ok(())
+        };
+        match checkpoint() {
+            Ok(()) => tracing::warn!("the disk was full: the statement was rolled back and its space given back"),
+            Err(error) if invalidates_database(&error) => {
+                tracing::warn!(%error, "the disk is full, and the checkpoint failed");
+                if let Err(error) = self.recover() {
+                    tracing::error!(%error, "the database could not be opened again: free disk space");
+                }
+            }
+            Err(error) => tracing::warn!(%error, "the disk is full, and its space could not be given back"),
+        }
     }
 
     fn reattach(&self) -> Result<()> {

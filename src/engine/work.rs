@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::cancel::{Cancel, Watch};
 use super::slots::Slot;
-use super::{Engine, Inner, ffi, statement, timezone};
+use super::{Engine, Inner, ffi, recovery, statement, timezone};
 use crate::error::{Error, Result};
 
 /// What a piece of work may use. It lives on an engine thread.
@@ -45,6 +45,11 @@ impl Engine {
                 let slot = state.slot()?;
                 let answer = work(&state).map_err(|error| state.explain(error));
                 drop(slot);
+                let engine = Arc::clone(&state.engine);
+                drop(state);
+                if answer.as_ref().is_err_and(recovery::is_disk_full) {
+                    engine.reclaim();
+                }
                 answer
             });
             // The caller may be gone; then nobody needs the answer.

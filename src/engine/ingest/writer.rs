@@ -9,6 +9,7 @@ use super::group::Pending;
 use super::merge::{self, Table};
 use super::stage::{Source, Stage};
 use super::{Chunk, Outcome, RunningId, TableLock, Target};
+use crate::engine::recovery::is_disk_full;
 use crate::engine::work::{CancelOnDrop, Work, quote};
 use crate::engine::{CATALOG, Engine, SCHEMA, metadata};
 use crate::error::{Error, ErrorKind, Result};
@@ -187,7 +188,7 @@ impl Stream {
                 Some(Message::Chunk(chunk)) => {
                     if let Err(error) = self.take(chunk) {
                         let error = self.work.explain(error);
-                        drop(self);
+                        self.end(Some(&error));
                         // The error is there before the channel closes, so that a sender who sees it closed finds it.
                         drop(result.send(Err(error)));
                         return;
@@ -258,9 +259,17 @@ impl Stream {
             Way::Staged => self.commit_staged(received),
         };
         let outcome = outcome.map_err(|error| self.work.explain(error));
-        // Locks and the id are free before the client hears of it.
-        drop(self);
+        self.end(outcome.as_ref().err());
         drop(result.send(outcome));
+    }
+
+    /// Ends the stream: what was not committed is rolled back. Locks and the id are free before the client hears of it.
+    fn end(self, error: Option<&Error>) {
+        let engine = Arc::clone(&self.work.engine);
+        drop(self);
+        if error.is_some_and(is_disk_full) {
+            engine.reclaim();
+        }
     }
 
     fn commit_live(&mut self, table: &Table, received: u64) -> Result<Outcome> {
