@@ -26,6 +26,12 @@ pub(super) async fn run(args: Args) -> Result<()> {
     let server = Server::start(loaded.config, &environment).await?;
     let stop = stop_signal()?;
     tracing::info!("serving the {}", server.describe());
+    if !server.address().ip().is_loopback() {
+        tracing::warn!(
+            "there are no users and no TLS yet: whoever reaches {} may read and change everything",
+            server.address()
+        );
+    }
     let uri = uri(&server);
     output::print(&format!("listening on {uri}\n{}", connect_line(&uri)))?;
     server.run(stop).await

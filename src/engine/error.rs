@@ -63,6 +63,7 @@ fn classify(code: DuckDBError, message: &str) -> ErrorKind {
 fn classify_words(message: &str) -> Option<ErrorKind> {
     const WORDS: &[(&str, ErrorKind)] = &[
         ("Permission Error", ErrorKind::PermissionDenied),
+        ("configuration has been locked", ErrorKind::PermissionDenied),
         ("INTERRUPT Error", ErrorKind::Cancelled),
         ("Interrupted!", ErrorKind::Cancelled),
         ("Out of Memory Error", ErrorKind::ResourceExhausted),
@@ -93,10 +94,9 @@ fn classify_words(message: &str) -> Option<ErrorKind> {
 /// DuckDB's message on one line, without what repeats the SQL: `LINE 1: …` and the carets under it.
 fn present(message: &str) -> String {
     let is_marker = |line: &str| !line.is_empty() && line.chars().all(|c| c == '^' || c == '~');
-    let lines = message
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty() && !line.starts_with("LINE ") && !is_marker(line));
+    // Far from every name of the user's, DuckDB suggests a table of its own.
+    let is_noise = |line: &str| line.is_empty() || line.starts_with("LINE ") || line.starts_with("Did you mean \"pg_");
+    let lines = message.lines().map(str::trim).filter(|line| !is_noise(line) && !is_marker(line));
     let mut text = lines.collect::<Vec<_>>().join("; ");
     if text.len() > MESSAGE_BYTES_MAX {
         text.truncate(text.floor_char_boundary(MESSAGE_BYTES_MAX));

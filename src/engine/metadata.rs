@@ -241,13 +241,22 @@ fn literal(text: &str) -> String {
 }
 
 /// The result of the ingest with this id, if it is remembered.
-pub(in crate::engine) fn ingest_result(work: &Work, id: &str) -> Result<Option<Outcome>> {
+///
+/// # Errors
+/// `FailedPrecondition` when it went into another table than `table`.
+pub(in crate::engine) fn ingest_result(work: &Work, id: &str, table: &str) -> Result<Option<Outcome>> {
     let sql = format!(
-        "SELECT rows_received, rows_inserted, rows_duplicate, rows_replaced FROM {CATALOG}.main.{INGESTS_TABLE} \
+        "SELECT rows_received, rows_inserted, rows_duplicate, rows_replaced, table_name FROM {CATALOG}.main.{INGESTS_TABLE} \
          WHERE ingest_id = $1"
     );
     let batches = work.collect(&sql, Parameters::positional(&[&id]))?;
     let Some(batch) = batches.first() else { return Ok(None) };
+    let stored_in = batch.column(4).as_string_opt::<i32>().map_or("", |names| names.value(0));
+    if !stored_in.eq_ignore_ascii_case(table) {
+        return Err(Error::precondition(format!(
+            "ingest {id} has been stored in table {stored_in:?}, not in {table:?}"
+        )));
+    }
     let number = |column: usize| {
         let values = batch.column(column).as_primitive_opt::<Int64Type>();
         values.and_then(|values| u64::try_from(values.value(0)).ok()).unwrap_or_default()

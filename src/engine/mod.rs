@@ -22,6 +22,7 @@ mod statement;
 mod tests;
 mod threads;
 mod timezone;
+mod types;
 mod work;
 
 use std::path::PathBuf;
@@ -35,6 +36,7 @@ pub use ingest::{Chunk, Opened, Outcome, Provenance, ROW_COLUMN, Target, Writer}
 pub use metadata::Metadata;
 pub use query::{Executed, Rows, Started};
 pub use statement::{Execution, Insert, Plan};
+pub use types::TYPE_KEY;
 
 use crate::config::{Engine as EngineConfig, Query as QueryConfig};
 use crate::error::Result;

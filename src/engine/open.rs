@@ -28,8 +28,7 @@ impl Engine {
         let connection = instance.connect()?;
         import::register(&connection, Arc::clone(&imports))?;
         timezone::register(&connection)?;
-        // Only now: opening the data file needs the files that nothing after it does.
-        instance.config()?.set_text("enable_external_access", "false", SettingScope::Global)?;
+        lock(&instance)?;
         if !database.read_only {
             metadata::create_tables(&connection)?;
         }
@@ -51,6 +50,21 @@ impl Engine {
         };
         Ok(Self(Arc::new(inner)))
     }
+}
+
+/// Closes the instance to what nobody may do through SQL: reading other files, and changing settings for everybody.
+fn lock(instance: &Instance) -> Result<()> {
+    let open = ["TimeZone", timezone::CLOCK, "streaming_buffer_size", "max_streaming_buffer_size"];
+    let config = instance.config()?;
+    for (setting, value) in [
+        // Only now: attaching the data file needs the access that nothing after it does.
+        ("enable_external_access", "false"),
+        ("allowed_configs", &format!("[{}]", open.join(", "))),
+        ("lock_configuration", "true"),
+    ] {
+        config.set_text(setting, value, SettingScope::Global)?;
+    }
+    Ok(())
 }
 
 fn bytes(size: ByteSize) -> usize {

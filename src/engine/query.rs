@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::slots::Slot;
 use super::work::{CancelOnDrop, Work};
-use super::{Engine, ffi};
+use super::{Engine, ffi, types};
 use crate::error::{Error, Result};
 
 /// The rows of a query: a stream of batches that ends with the last row or with an error. Dropping it interrupts the query.
@@ -129,8 +129,9 @@ fn produce(work: &Work, sql: &str, output: &mut Output) -> Result<()> {
     // DuckDB has this limit per connection only.
     let buffer = format!("{}B", work.engine.query.streaming_buffer.as_u64());
     work.connection.config()?.set_text("streaming_buffer_size", &buffer, SettingScope::Session)?;
+    let types = types::of(&work.connection, &statement)?;
     let mut result = statement.arrow_query(&work.connection, Parameters::None, Some(work.engine.query.batch_rows))?;
-    let schema = ffi::schema_from(result.schema()?)?;
+    let schema = types::annotate(&*ffi::schema_from(result.schema()?)?, &types);
     if !output.begin(Some(SchemaRef::clone(&schema)))? {
         return Ok(());
     }

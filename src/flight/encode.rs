@@ -16,8 +16,11 @@ use bytesize::ByteSize;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 
-use crate::engine::{Executed, Rows};
+use crate::engine::{Executed, Rows, TYPE_KEY};
 use crate::error::{Error, Result};
+
+/// Where Flight SQL clients look for a column's SQL type.
+const TYPE_NAME: &str = "ARROW:FLIGHT:SQL:TYPE_NAME";
 
 /// Rows to send: their columns, and the batches as they come.
 pub(super) struct Outgoing {
@@ -43,16 +46,25 @@ impl From<RecordBatch> for Outgoing {
     }
 }
 
-/// The schema that goes over the wire: dictionaries are unpacked, because JDBC and ODBC show their indexes.
+/// The schema that goes over the wire: dictionaries are unpacked, because JDBC and ODBC show
+/// their indexes, and the SQL types stand where clients look for them.
 pub(super) fn wire_schema(schema: &Schema) -> SchemaRef {
     let fields: Vec<Field> = schema.fields().iter().map(|field| unpack(field)).collect();
     Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
 }
 
 fn unpack(field: &Field) -> Field {
+    let mut metadata = field.metadata().clone();
+    if let Some(sql_type) = metadata.remove(TYPE_KEY) {
+        metadata.insert(TYPE_NAME.to_owned(), sql_type);
+    }
+    let field = field.clone().with_metadata(metadata);
     match field.data_type() {
-        DataType::Dictionary(_, values) => field.clone().with_data_type(values.as_ref().clone()),
-        _ => field.clone(),
+        DataType::Dictionary(_, values) => {
+            let values = values.as_ref().clone();
+            field.with_data_type(values)
+        }
+        _ => field,
     }
 }
 

@@ -10,9 +10,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::coerce::{Coercer, Limits, Plain};
 use super::keys::Keys;
-use super::{Mode, Request};
+use super::{Mode, OnDuplicate, Request};
 use crate::config;
-use crate::engine::{Chunk, Engine, Opened, Outcome, ROW_COLUMN, Target, Writer};
+use crate::engine::{Chunk, Engine, Opened, Outcome, Provenance, ROW_COLUMN, Target, Writer};
 use crate::error::{Error, Result};
 use crate::tables::{Kind, TableName};
 
@@ -220,6 +220,9 @@ impl Prepare {
         let Some(key) = kind.key() else {
             if schema.fields().is_empty() {
                 return Err(Error::invalid("the stream has no columns"));
+            }
+            if request.on_duplicate != OnDuplicate::Skip || request.provenance != Provenance::default() {
+                return Err(Error::invalid("on_duplicate and metadata are for tables of events and profiles only"));
             }
             let plain = Plain::new(schema, limits)?;
             return Ok(Self { schema: Arc::clone(plain.schema()), steps: Steps::Plain(plain) });

@@ -112,6 +112,11 @@ impl TryFrom<v1::Ingest> for Request {
         let explicit_commit = message.commit() == v1::Commit::Explicit;
         let ingest_id = message.ingest_id.as_deref().map(parse_id).transpose()?;
         let provenance = message.metadata.map(Provenance::try_from).transpose()?.unwrap_or_default();
+        if let (Some(from), Some(to)) = (provenance.from_date, provenance.to_date)
+            && from > to
+        {
+            return Err(Error::invalid("metadata.from_date is after metadata.to_date"));
+        }
         Ok(Self {
             table: message.table,
             kind,

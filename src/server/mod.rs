@@ -70,7 +70,7 @@ impl Server {
 
     /// Serves until `stop` is ready; then running calls may finish within the grace time, and the database is closed.
     pub async fn run(self, stop: impl Future<Output = ()> + Send + 'static) -> Result<()> {
-        let Self { config, engine, listener, mode, _location, .. } = self;
+        let Self { config, engine, listener, mode, _location: location, .. } = self;
         let (health, routes) = services(&engine, &config, mode).await?;
         let settings = &config.server;
         // Without it every small answer waits 40 ms for the client's delayed acknowledgement.
@@ -107,6 +107,9 @@ impl Server {
             // Nothing is lost: the write-ahead log has it, and the next start reads it.
             tracing::warn!(%error, "the database was closed without a checkpoint");
         }
+        drop(engine);
+        // What is temporary goes when the database is closed.
+        drop(location);
         tracing::info!("stopped");
         Ok(())
     }

@@ -57,6 +57,10 @@ impl Table {
     }
 
     fn print(&self, out: &mut impl Write) -> io::Result<()> {
+        if self.numeric.is_empty() {
+            // A statement that gives no rows: CREATE, INSERT, DROP.
+            return writeln!(out, "done");
+        }
         let width = |column: usize| self.lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
         let widths: Vec<usize> = (0..self.numeric.len()).map(width).collect();
         let rule: String = widths.iter().fold("+".to_owned(), |rule, width| rule + &"-".repeat(width + 2) + "+");

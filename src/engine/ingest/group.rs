@@ -37,7 +37,7 @@ struct Readable {
     suspects: Option<Source>,
     received: u64,
     result: oneshot::Sender<Result<Outcome>>,
-    _id: Option<RunningId>,
+    id: Option<RunningId>,
 }
 
 impl Engine {
@@ -108,7 +108,7 @@ fn read(work: &Work, pending: Pending) -> Readable {
         (rows > 0).then(|| Source::of(work, &target.schema, batches))
     };
     let (fresh, suspects) = (source(fresh), source(suspects));
-    Readable { target, fresh, suspects, received, result, _id: id }
+    Readable { target, fresh, suspects, received, result, id }
 }
 
 /// Commits all in one transaction; when that fails, each in one of its own, so that a bad one harms no other.
@@ -116,16 +116,25 @@ fn commit(work: &Work, group: Vec<Readable>) {
     match merge_all(work, &group) {
         Ok(outcomes) => {
             for (append, outcome) in group.into_iter().zip(outcomes) {
-                drop(append.result.send(outcome));
+                append.answer(outcome);
             }
         }
         Err(_) => {
             for append in group {
                 let outcome = merge_all(work, std::slice::from_ref(&append));
                 let outcome = outcome.and_then(|mut outcomes| outcomes.pop().unwrap_or_else(|| Ok(Outcome::default())));
-                drop(append.result.send(outcome));
+                append.answer(outcome.map_err(|error| work.explain(error)));
             }
         }
+    }
+}
+
+impl Readable {
+    /// Tells the client; its id is free before it hears of it.
+    fn answer(self, outcome: Result<Outcome>) {
+        drop(self.id);
+        // A failed send means that the client is gone.
+        drop(self.result.send(outcome));
     }
 }
 

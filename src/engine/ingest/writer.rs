@@ -158,7 +158,7 @@ impl Stream {
                 let running = ingests.run_id(id).ok_or_else(|| {
                     Error::new(ErrorKind::Unavailable, format!("ingest {id} is running: try again when it has ended"))
                 })?;
-                if let Some(outcome) = metadata::ingest_result(&work, id)? {
+                if let Some(outcome) = metadata::ingest_result(&work, id, &target.table)? {
                     return Ok(Begun::Known(outcome));
                 }
                 Some(running)
@@ -300,7 +300,7 @@ pub(super) fn merge_staged(
     received: u64,
 ) -> Result<Outcome> {
     if let Some(id) = &target.ingest_id
-        && let Some(outcome) = metadata::ingest_result(work, id)?
+        && let Some(outcome) = metadata::ingest_result(work, id, &target.table)?
     {
         return Ok(outcome);
     }

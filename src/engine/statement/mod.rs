@@ -15,7 +15,7 @@ use duckdb_neo::query_result::StatementType;
 use duckdb_neo::statement::{SchemaBind, Statement};
 
 use super::work::Work;
-use super::{Engine, Executed, ffi, metadata};
+use super::{Engine, Executed, ffi, metadata, types};
 use crate::error::{Error, ErrorKind, Result};
 use crate::tables::Kind;
 use scan::{Action, Target};
@@ -129,7 +129,7 @@ impl Work {
     /// Refuses what would harm everybody, and what would have no effect because every statement has a connection of its own.
     fn refuse(&self, statement_type: StatementType, sql: &str) -> Result<()> {
         let forbidden = |what: &str| {
-            let message = format!("{what} is not allowed: the server keeps one database attached for everybody");
+            let message = format!("{what} is not allowed: it would change the server for everybody");
             Err(Error::new(ErrorKind::PermissionDenied, message))
         };
         let sessionless = |what: &str| Err(Error::unimplemented(format!("{what}: sessions are not offered yet")));
@@ -143,9 +143,16 @@ impl Work {
             StatementType::Connect | StatementType::Disconnect | StatementType::ExternalResource => {
                 forbidden("CONNECT")
             }
-            StatementType::Set if !scan::has_word(&self.connection, sql, "global")? => sessionless(
-                "SET and USE would last for their own statement only; SET GLOBAL sets a value for everybody",
+            StatementType::Set if scan::sets_global_time_zone(&self.connection, sql)? => Ok(()),
+            StatementType::Set => sessionless(
+                "SET would last for its own statement only; SET GLOBAL TimeZone sets the time zone for everybody",
             ),
+            StatementType::Create if scan::creates_temporary(&self.connection, sql)? => {
+                sessionless("a temporary table or view would last for its own statement only")
+            }
+            StatementType::Pragma | StatementType::Call if !scan::only_looks(&self.connection, sql)? => {
+                forbidden("a PRAGMA or CALL that does more than look")
+            }
             StatementType::Prepare | StatementType::Execute | StatementType::VariableSet => {
                 sessionless("a prepared statement or a variable would last for its own statement only")
             }
@@ -169,8 +176,9 @@ impl Work {
 
     /// The columns that a query will have: it is planned and dropped, not run.
     pub(in crate::engine) fn schema_of(&self, statement: &Statement<'static>) -> Result<SchemaRef> {
+        let types = types::of(&self.connection, statement)?;
         let result = statement.arrow_query(&self.connection, Parameters::None, None)?;
-        Ok(ffi::schema_from(result.schema()?)?)
+        Ok(types::annotate(&*ffi::schema_from(result.schema()?)?, &types))
     }
 
     /// Refuses what may not be done to managed tables; answers the ingest that an INSERT into one means.

@@ -125,6 +125,41 @@ pub(super) fn has_word(connection: &Connection, sql: &str, word: &str) -> Result
     Ok(tokens(connection, sql)?.iter().any(|token| token.is(word)))
 }
 
+/// Whether it is SET GLOBAL TimeZone, or its RESET: the one setting that is for users.
+pub(super) fn sets_global_time_zone(connection: &Connection, sql: &str) -> Result<bool> {
+    let tokens = tokens(connection, sql)?;
+    let named = |at: usize, name: &str| tokens.get(at).is_some_and(|token| token.text.eq_ignore_ascii_case(name));
+    Ok(named(1, "global") && (named(2, "timezone") || (named(2, "time") && named(3, "zone"))))
+}
+
+/// Whether it makes something that only a session would keep.
+pub(super) fn creates_temporary(connection: &Connection, sql: &str) -> Result<bool> {
+    Ok(tokens(connection, sql)?.iter().take(4).any(|token| token.is("temp") || token.is("temporary")))
+}
+
+/// Whether a PRAGMA or CALL is one that shows something.
+pub(super) fn only_looks(connection: &Connection, sql: &str) -> Result<bool> {
+    const LOOKS: &[&str] = &[
+        "collations",
+        "database_list",
+        "database_size",
+        "functions",
+        "metadata_info",
+        "platform",
+        "show",
+        "show_databases",
+        "show_tables",
+        "show_tables_expanded",
+        "storage_info",
+        "table_info",
+        "version",
+    ];
+    let tokens = tokens(connection, sql)?;
+    let name = tokens.get(1).map(|token| token.text.to_lowercase()).unwrap_or_default();
+    let is_look = LOOKS.contains(&name.strip_prefix("pragma_").unwrap_or(&name)) || name.starts_with("duckdb_");
+    Ok(is_look && !tokens.iter().any(|token| token.is("=")))
+}
+
 /// The action whose keywords begin at `index`, and where its table's name begins.
 fn action_at(tokens: &[Token], index: usize) -> Option<(Action, usize)> {
     const OPTIONAL: &[&[&str]] = &[&["if", "exists"], &["if", "not", "exists"], &["only"]];
