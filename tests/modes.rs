@@ -264,8 +264,8 @@ async fn an_idle_connection_does_not_delay_the_end() {
 /// A query whose client has stopped reading it; all buffers on the way are full, or are about to be.
 fn stalled_query(server: &Server) -> (Child, BufReader<ChildStdout>) {
     let mut child = server.spawn(&["query", "SELECT range AS n FROM range(100_000_000_000)", "--format", "csv"]);
-    let mut stdout = BufReader::new(child.stdout.take().unwrap());
-    stdout.read_line(&mut String::new()).unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
+    stdout.read_line(&mut String::new()).expect("the query has rows");
     (child, stdout)
 }
 
@@ -288,13 +288,15 @@ fn a_stalled_query_is_interrupted_after_the_grace_time() {
 #[test]
 fn a_stalled_query_ends_at_its_timeout() {
     let machine = Machine::new();
-    let server = machine.serve(&["--memory", "--set", "engine.open_max=1", "--set", "engine.query_timeout=1s"]);
-    let (mut child, _stdout) = stalled_query(&server);
-    eventually("the place of the stalled query", || {
+    let server = machine.serve(&["--memory", "--set", "engine.open_max=2", "--set", "engine.query_timeout=1s"]);
+    let stalled = [stalled_query(&server), stalled_query(&server)];
+    eventually("the place of a stalled query", || {
         let next = Output::of(&mut server.command(&["query", "SELECT 1", "--format", "csv"]), b"");
         (next.code == Some(0)).then_some(())
     });
-    child.kill().and_then(|()| child.wait()).unwrap();
+    for (mut child, _) in stalled {
+        child.kill().and_then(|()| child.wait()).unwrap();
+    }
 }
 
 /// As many rows as pass every buffer on the way, so that some have reached the table's pages.

@@ -2,8 +2,6 @@
 
 import re
 
-import duckdb
-import pyarrow as pa
 import pytest
 
 import support
@@ -61,30 +59,13 @@ def table(request):
 @pytest.fixture(scope="session")
 def events():
     """2,000 real events."""
-    return pa.Table.from_pylist([support.event_row(event) for event in support.raw("events")], support.EVENTS_SCHEMA)
+    return support.events_table()
 
 
 @pytest.fixture(scope="session")
 def profiles():
     """200 real profiles."""
-    return pa.Table.from_pylist([support.profile_row(row) for row in support.raw("profiles")], support.PROFILES_SCHEMA)
-
-
-@pytest.fixture(scope="session")
-def reference(events, profiles):
-    """DuckDB in this process, with the sample in tables as the replaced engine made them."""
-    connection = duckdb.connect()
-    connection.execute("SET TimeZone = 'UTC'")
-    connection.execute(
-        "CREATE TABLE events (event_name VARCHAR NOT NULL, event_time TIMESTAMP NOT NULL, distinct_id VARCHAR NOT NULL,"
-        " insert_id VARCHAR PRIMARY KEY, properties JSON)"
-    )
-    connection.execute("CREATE TABLE profiles (distinct_id VARCHAR PRIMARY KEY, properties JSON, last_seen TIMESTAMP)")
-    connection.register("event_rows", events)
-    connection.register("profile_rows", profiles)
-    connection.execute("INSERT INTO events SELECT * FROM event_rows")
-    connection.execute("INSERT INTO profiles SELECT * FROM profile_rows")
-    return connection
+    return support.profiles_table()
 
 
 @pytest.fixture(autouse=True)

@@ -95,9 +95,9 @@ class Server:
 # --- the sample: events and profiles as Mixpanel exports them ---
 
 
-def raw(name):
-    """The lines of tests/data/<name>.ndjson.gz."""
-    with gzip.open(DATA / f"{name}.ndjson.gz", "rt", encoding="utf-8") as lines:
+def raw(name, directory=DATA):
+    """The lines of <name>.ndjson.gz."""
+    with gzip.open(directory / f"{name}.ndjson.gz", "rt", encoding="utf-8") as lines:
         return [json.loads(line) for line in lines]
 
 
@@ -118,6 +118,16 @@ def profile_row(profile):
     properties = dict(profile["$properties"])
     last_seen = datetime.fromisoformat(properties.pop("$last_seen")).replace(tzinfo=UTC)
     return {"distinct_id": profile["$distinct_id"], "properties": json.dumps(properties), "last_seen": last_seen}
+
+
+def events_table(directory=DATA):
+    """The exported events as rows of an events table."""
+    return pa.Table.from_pylist([event_row(event) for event in raw("events", directory)], EVENTS_SCHEMA)
+
+
+def profiles_table(directory=DATA):
+    """The exported profiles as rows of a profiles table."""
+    return pa.Table.from_pylist([profile_row(row) for row in raw("profiles", directory)], PROFILES_SCHEMA)
 
 
 def some_events(ids, **columns):

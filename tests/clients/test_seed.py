@@ -1,7 +1,18 @@
-"""The workflows of the replaced engine's quickstart, over the wire on real data: the same results as DuckDB in-process."""
+"""The workflows of the replaced engine's quickstart, over the wire on real data: the same results as DuckDB in-process.
 
+The data is the sample, or all that it was taken from: MERGANSER_FULL_DATA names the directory of events.ndjson.gz and
+profiles.ndjson.gz.
+"""
+
+import json
+import os
+import pathlib
+import subprocess
+
+import duckdb
 import pytest
 
+import support
 from support import action, count, ingest, path, put, query, refused, scalar, some_events, table_exists
 
 # Queries that name the tables events and profiles; all have an order.
@@ -18,6 +29,17 @@ QUERIES = {
     "sum": "SELECT sum(CAST(properties->>'$.amount' AS BIGINT)) AS total FROM events",
     "nested property": (
         "SELECT properties->>'$.device.os' AS os, count(DISTINCT distinct_id) AS users FROM events GROUP BY os ORDER BY os"
+    ),
+    "nested array": (
+        "SELECT insert_id, properties->>'$.cart[0].category' AS category, CAST(properties->>'$.cart[0].value' AS BIGINT) AS value"
+        " FROM events WHERE category IS NOT NULL ORDER BY insert_id"
+    ),
+    "quoted path": (
+        "SELECT properties->>'$.\"$source\"' AS source, count(*) AS n FROM events GROUP BY source ORDER BY source"
+    ),
+    "nested in profiles": (
+        "SELECT properties->>'$.experiment.variant' AS variant, properties->>'$.timezone.utc[0]' AS zone, count(*) AS n"
+        " FROM profiles GROUP BY ALL ORDER BY ALL"
     ),
     "json array": "SELECT insert_id, json_array_length(properties->'$.cart') AS n FROM events WHERE n > 0 ORDER BY 1",
     "property keys": (
@@ -44,28 +66,95 @@ QUERIES = {
 
 
 @pytest.fixture(scope="module")
+def data():
+    return pathlib.Path(os.environ.get("MERGANSER_FULL_DATA") or support.DATA)
+
+
+@pytest.fixture(scope="module")
+def events(data):
+    return support.events_table(data)
+
+
+@pytest.fixture(scope="module")
+def profiles(data):
+    return support.profiles_table(data)
+
+
+@pytest.fixture(scope="module")
+def reference(events, profiles):
+    """DuckDB in this process, with the data in tables as the replaced engine made them."""
+    connection = duckdb.connect()
+    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute(
+        "CREATE TABLE events (event_name VARCHAR NOT NULL, event_time TIMESTAMP NOT NULL, distinct_id VARCHAR NOT NULL,"
+        " insert_id VARCHAR PRIMARY KEY, properties JSON)"
+    )
+    connection.execute("CREATE TABLE profiles (distinct_id VARCHAR PRIMARY KEY, properties JSON, last_seen TIMESTAMP)")
+    connection.register("event_rows", events)
+    connection.register("profile_rows", profiles)
+    connection.execute("INSERT INTO events SELECT * FROM event_rows")
+    connection.execute("INSERT INTO profiles SELECT * FROM profile_rows")
+    return connection
+
+
+@pytest.fixture(scope="module")
 def loaded(server, events, profiles):
+    """A server that has the data from DoPut."""
     with server.flight() as client:
         put(client, path("events", "events"), events, batch_rows=500)
         put(client, path("profiles", "profiles"), profiles)
     return server
 
 
-@pytest.mark.parametrize("name", QUERIES)
-def test_queries_answer_as_in_process(loaded, reference, name):
-    sql = QUERIES[name]
-    expected = reference.sql(sql).to_arrow_table()
-    with loaded.flight() as client:
+@pytest.fixture(scope="module")
+def imported(tmp_path_factory, data, events, profiles):
+    """A server that has the data from `merganser ingest`, which was run twice."""
+    server = support.Server(["--memory"], tmp_path_factory.mktemp("imported"), "server").wait_until_ready()
+    try:
+        for name, rows in [("events", events.num_rows), ("profiles", profiles.num_rows)]:
+            command = [os.environ["MERGANSER_BIN"], "ingest", data / f"{name}.ndjson.gz", "--table", name, "--json"]
+            for inserted, duplicate in [(rows, 0), (0, rows)]:
+                run = subprocess.run([*command, "--server", server.uri], capture_output=True, text=True, timeout=60)
+                assert run.returncode == 0, run.stderr
+                told = json.loads(run.stdout)
+                assert (told["rows_inserted"], told["rows_duplicate"]) == (inserted, duplicate)
+        yield server
+    finally:
+        server.stop()
+
+
+def answers(server, sql):
+    """What pyarrow and ADBC get."""
+    with server.flight() as client:
         flight = query(client, sql)
-    with loaded.adbc() as connection, connection.cursor() as cursor:
+    with server.adbc() as connection, connection.cursor() as cursor:
         cursor.execute(sql)
         adbc = cursor.fetch_arrow_table()
+    return flight, adbc
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_queries_answer_as_in_process(loaded, reference, name):
+    expected = reference.sql(QUERIES[name]).to_arrow_table()
     assert expected.num_rows > 0
-    for result in (flight, adbc):
+    for result in answers(loaded, QUERIES[name]):
         assert result.to_pylist() == expected.to_pylist()
         # JSON may say that it is JSON; it is text in both.
         types = [getattr(kind, "storage_type", kind) for kind in result.schema.types]
         assert types == expected.schema.types
+
+
+def with_read_properties(table):
+    """The rows, with the properties' values: spaces and escapes are as in the exported file, or as Python writes them."""
+    rows = table.to_pylist()
+    return [row | {"properties": json.loads(row["properties"])} if "properties" in row else row for row in rows]
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_imported_files_answer_as_in_process(imported, reference, name):
+    expected = with_read_properties(reference.sql(QUERIES[name]).to_arrow_table())
+    for result in answers(imported, QUERIES[name]):
+        assert with_read_properties(result) == expected
 
 
 def test_data_frames(loaded, reference):
@@ -75,16 +164,16 @@ def test_data_frames(loaded, reference):
     assert frame.describe()["count"]["count"] == len(frame)
 
 
-def test_introspection(loaded, reference):
+def test_introspection(loaded, reference, events, profiles):
     with loaded.flight() as client:
         listed = {row["name"]: (row["kind"], row["row_count"]) for row in action(client, "list_tables", kind="events")}
-        assert listed["events"] == ("events", 2000)
+        assert listed["events"] == ("events", events.num_rows)
         [schema] = action(client, "get_schema", table="events")
         columns = [(column["name"], column["type"]) for column in schema["columns"]]
         described = reference.sql("SELECT name, type FROM pragma_table_info('events')").fetchall()
         assert columns == described
         [metadata] = action(client, "get_metadata", table="profiles")
-        assert (metadata["type"], metadata["row_count"]) == ("profiles", 200)
+        assert (metadata["type"], metadata["row_count"]) == ("profiles", profiles.num_rows)
 
 
 def test_streaming_a_generator_with_progress(flight, table):
