@@ -33,7 +33,7 @@ pub(in crate::engine) fn invalidates_database(error: &Error) -> bool {
 }
 
 fn says_invalidated(message: &str) -> bool {
-    message.contains("database has been invalidated")
+    message.contains("has been invalidated")
 }
 
 fn classify(code: DuckDBError, message: &str) -> ErrorKind {
