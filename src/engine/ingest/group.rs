@@ -9,7 +9,7 @@ use std::sync::PoisonError;
 use tokio::sync::oneshot;
 
 use super::stage::{Source, Stage};
-use super::writer::merge_staged;
+use super::table::merge_staged;
 use super::{Outcome, RunningId, Target};
 use crate::engine::Engine;
 use crate::engine::work::Work;

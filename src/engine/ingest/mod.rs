@@ -10,6 +10,7 @@ mod group;
 mod locks;
 mod merge;
 mod stage;
+mod table;
 mod writer;
 
 use std::collections::{HashMap, HashSet};
