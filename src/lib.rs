@@ -18,7 +18,7 @@
 //! 1. `flight/mod.rs` `do_put` reads the first message; `flight/command.rs` `decode` makes an [`ingest::Request`] of its
 //!    descriptor, and `flight/ingest.rs` `put` runs the stream and its answers as one.
 //! 2. `ingest/pipeline.rs` `Ingest::open` settles the kind, plans the coercion (`ingest/coerce`) and asks the engine;
-//!    `engine/ingest/writer.rs` `open_ingest` checks the table on a thread of its own and chooses the way: straight into a new
+//!    `engine/ingest/writer.rs` `open_ingest` checks the table (`engine/ingest/table.rs`) on a thread of its own and chooses the way: straight into a new
 //!    table, or through a stage into one that others use. The client gets its first IngestProgress.
 //! 3. Each batch: `Ingest::write` coerces it beside the async runtime, `ingest/keys.rs` splits it into rows with new keys and
 //!    suspects, and chunks of two row groups go over a channel of one to the writer's thread.

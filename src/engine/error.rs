@@ -62,6 +62,7 @@ fn classify(code: DuckDBError, message: &str) -> ErrorKind {
 /// What only the words tell. DuckDB's catalog errors have one code for "not there" and "already there".
 fn classify_words(message: &str) -> Option<ErrorKind> {
     const WORDS: &[(&str, ErrorKind)] = &[
+        ("unknown time zone", ErrorKind::InvalidArgument),
         ("Permission Error", ErrorKind::PermissionDenied),
         ("configuration has been locked", ErrorKind::PermissionDenied),
         ("INTERRUPT Error", ErrorKind::Cancelled),

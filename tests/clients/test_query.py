@@ -317,3 +317,23 @@ def test_many_clients_at_once(server, table):
         assert count(client, table) == 10 * 50 + 8 * 10
         assert scalar(client, f"SELECT count(DISTINCT insert_id) FROM {table}") == 580
         assert action(client, "get_metadata", table=table)[0]["row_count"] == 580
+
+
+# --- time zones ---
+
+
+def test_time_zones_work_without_icu(server_factory):
+    """What needs DuckDB's ICU extension elsewhere; tests/timezone_oracle compares hundreds of expressions with it."""
+    server = server_factory("--memory")
+    with server.flight() as client:
+        assert scalar(client, "SELECT now() - INTERVAL 7 DAY < now()") is True
+        assert scalar(client, "SELECT current_date = now()::DATE") is True
+        assert scalar(client, "SELECT date_trunc('day', now()) <= now()") is True
+        in_new_york = "SELECT TIMESTAMP '2024-07-01 12:00:00' AT TIME ZONE 'America/New_York'"
+        assert query(client, in_new_york).column(0).cast(pa.timestamp("us", "UTC"))[0].as_py().hour == 16
+        assert query(client, in_new_york).schema.types == [pa.timestamp("us", "UTC")]
+        query(client, "SET GLOBAL TimeZone = 'Asia/Kolkata'")
+        assert query(client, "SELECT now()").schema.types == [pa.timestamp("us", "Asia/Kolkata")]
+        assert scalar(client, "SELECT (TIMESTAMPTZ '2024-01-01 00:00:00+00')::VARCHAR") == "2024-01-01 05:30:00+05:30"
+        with refused("INVALID_ARGUMENT", "Kolkata"):
+            query(client, "SET GLOBAL TimeZone = 'Asia/Kolkatta'")
