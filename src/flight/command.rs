@@ -63,8 +63,8 @@ impl Command {
     }
 }
 
-/// The command of a descriptor. `app_metadata` is that of a DoPut's first message, and unused so far.
-pub(super) fn decode(descriptor: Option<&FlightDescriptor>, _app_metadata: &Bytes) -> Result<Command> {
+/// The command of a descriptor.
+pub(super) fn decode(descriptor: Option<&FlightDescriptor>) -> Result<Command> {
     let descriptor = descriptor.ok_or_else(|| Error::invalid("the first message carries no descriptor"))?;
     match descriptor.r#type() {
         DescriptorType::Path => from_path(&descriptor.path),
@@ -206,11 +206,11 @@ mod tests {
 
     fn path(parts: &[&str]) -> Result<Command> {
         let descriptor = FlightDescriptor::new_path(parts.iter().map(|part| (*part).to_owned()).collect());
-        decode(Some(&descriptor), &Bytes::new())
+        decode(Some(&descriptor))
     }
 
     fn command(bytes: &[u8]) -> Result<Command> {
-        decode(Some(&FlightDescriptor::new_cmd(bytes.to_vec())), &Bytes::new())
+        decode(Some(&FlightDescriptor::new_cmd(bytes.to_vec())))
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub(super) async fn flight_info(
     descriptor: FlightDescriptor,
     deadline: Option<Instant>,
 ) -> Result<FlightInfo> {
-    let command = command::decode(Some(&descriptor), &Bytes::new())?;
+    let command = command::decode(Some(&descriptor))?;
     let (schema, ticket, total_records) = match command {
         Command::Table(name) => table(state, name).await?,
         Command::Query(sql) => query(state, sql, deadline).await?,
@@ -55,7 +55,7 @@ pub(super) async fn schema(
     descriptor: FlightDescriptor,
     deadline: Option<Instant>,
 ) -> Result<SchemaResult> {
-    let schema = match command::decode(Some(&descriptor), &Bytes::new())? {
+    let schema = match command::decode(Some(&descriptor))? {
         Command::Table(name) => wire_schema(&state.engine.describe(name).await?.arrow_schema),
         Command::Query(sql) => planned_schema(state, sql, deadline).await?,
         Command::PreparedQuery(handle) => planned_schema(state, prepared::sql_of(&handle)?, deadline).await?,

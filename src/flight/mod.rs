@@ -153,8 +153,7 @@ impl FlightService for Service {
         let deadline = deadline(&request);
         let mut messages = request.into_inner();
         let first = put::first_message(&mut messages).await.map_err(status::from_error)?;
-        let command =
-            command::decode(first.flight_descriptor.as_ref(), &first.app_metadata).map_err(status::from_error)?;
+        let command = command::decode(first.flight_descriptor.as_ref()).map_err(status::from_error)?;
         let state = Arc::clone(&self.0);
         match command {
             Command::Ingest(request, replies) => Ok(answers(ingest::put(state, request, replies, first, messages))),

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use arrow_flight::decode::{DecodedPayload, FlightDataDecoder};
 use arrow_flight::error::FlightError;
-use arrow_flight::sql::{Any, DoPutPreparedStatementResult, ProstMessageExt};
+use arrow_flight::sql::{Any, DoPutPreparedStatementResult};
 use arrow_flight::{FlightData, PutResult};
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
@@ -83,7 +83,6 @@ pub(super) async fn put_query(
     sql_of(handle)?;
     refuse_parameters(first, messages).await?;
     let result = DoPutPreparedStatementResult { prepared_statement_handle: Some(handle.clone()) };
-    debug_assert!(DoPutPreparedStatementResult::type_url().ends_with("DoPutPreparedStatementResult"));
     Ok(stream::iter([Ok(PutResult { app_metadata: result.encode_to_vec().into() })]))
 }
 

@@ -1,5 +1,5 @@
-//! Tickets: what a client hands to DoGet. Ours are a `merganser.v1.Ticket` in an Any; SQL text, a packed
-//! CommandStatementQuery and a table's name in JSON-free plain words are tickets too, so that one call is enough.
+//! Tickets: what a client hands to DoGet. Ours are a `merganser.v1.Ticket` in an Any; SQL text and a packed
+//! CommandStatementQuery are tickets too, so that one call is enough.
 
 use arrow_flight::sql::{Any, Command as SqlCommand};
 use bytes::Bytes;
