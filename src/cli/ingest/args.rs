@@ -151,6 +151,7 @@ impl Args {
                 KindArg::Table => Kind::Table,
             }),
             fold: matches!(self.extra, Some(ExtraArg::Properties)),
+            skip_bad: self.skip_bad.is_some(),
             batch_rows: self.batch_size as usize,
         }
     }
@@ -234,14 +235,19 @@ impl Args {
             rows => format!(", {} replaced", thousands(rows)),
         };
         format!(
-            "{}: {} rows received, {} inserted, {} duplicates{replaced} in {seconds:.1} s ({} rows/s)",
+            "{}: {} received, {} inserted, {}{replaced} in {seconds:.1} s ({} rows/s)",
             self.table,
-            thousands(result.rows_received),
+            counted(result.rows_received, "row"),
             thousands(result.rows_inserted),
-            thousands(result.rows_duplicate),
+            counted(result.rows_duplicate, "duplicate"),
             thousands(rate(result.rows_received, seconds)),
         )
     }
+}
+
+/// `count` of what `noun` names.
+fn counted(count: u64, noun: &str) -> String {
+    format!("{} {noun}{}", thousands(count), if count == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]
@@ -304,5 +310,10 @@ mod tests {
         );
         imported.result.rows_replaced = 7;
         assert!(args(&[]).summary(&imported, 0.5).contains("duplicates, 7 replaced in"));
+        imported.result = IngestResult { rows_received: 1, rows_duplicate: 1, ..IngestResult::default() };
+        assert_eq!(
+            args(&[]).summary(&imported, 0.5),
+            "events: 1 row received, 0 inserted, 1 duplicate in 0.5 s (2 rows/s)"
+        );
     }
 }

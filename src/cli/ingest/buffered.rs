@@ -18,6 +18,12 @@ pub(super) trait Parse: Send {
 #[derive(Debug)]
 pub(super) struct Buffered<P> {
     parser: P,
+    records: Kept,
+}
+
+/// The text of some records, each with a line end.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
     text: Vec<u8>,
     /// Where each record ends, its line end included.
     ends: Vec<usize>,
@@ -25,19 +31,12 @@ pub(super) struct Buffered<P> {
 
 impl<P: Parse> Buffered<P> {
     pub(super) fn new(parser: P) -> Self {
-        Self { parser, text: Vec::new(), ends: Vec::new() }
-    }
-
-    fn record(&self, index: usize) -> &[u8] {
-        let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
-        &self.text[start..self.ends[index]]
+        Self { parser, records: Kept::default() }
     }
 
     /// Parses records `first..end`; each must be one row.
     fn parse(&self, first: usize, end: usize) -> Result<RecordBatch, String> {
-        let start = first.checked_sub(1).map_or(0, |before| self.ends[before]);
-        let text = end.checked_sub(1).map_or(&[][..], |last| &self.text[start..self.ends[last]]);
-        let batch = self.parser.parse(text, end - first).map_err(|error| plain(&error))?;
+        let batch = self.parser.parse(self.records.range(first, end), end - first).map_err(|error| plain(&error))?;
         if batch.num_rows() == end - first { Ok(batch) } else { Err("not one record".to_owned()) }
     }
 
@@ -45,8 +44,7 @@ impl<P: Parse> Buffered<P> {
     fn search(&self, first: usize, end: usize, refused: &mut Vec<Refused>) {
         let Err(reason) = self.parse(first, end) else { return };
         if end - first == 1 {
-            let record = self.record(first).strip_suffix(b"\n").unwrap_or_default().to_vec();
-            refused.push(Refused { index: first, record, reason });
+            refused.push(Refused { index: first, record: self.records.get(first).to_vec(), reason });
             return;
         }
         let middle = first.midpoint(end);
@@ -56,11 +54,39 @@ impl<P: Parse> Buffered<P> {
 
     /// Finds the records that are no rows, and parses the others.
     fn parse_good(&self, refused: &mut Vec<Refused>) -> Result<RecordBatch, ArrowError> {
-        self.search(0, self.ends.len(), refused);
+        self.search(0, self.records.len(), refused);
         let is_good = |index: &usize| refused.binary_search_by_key(index, |bad| bad.index).is_err();
-        let good: Vec<usize> = (0..self.ends.len()).filter(is_good).collect();
-        let text: Vec<u8> = good.iter().flat_map(|index| self.record(*index)).copied().collect();
+        let good: Vec<usize> = (0..self.records.len()).filter(is_good).collect();
+        let text: Vec<u8> = good.iter().flat_map(|index| self.records.range(*index, index + 1)).copied().collect();
         self.parser.parse(&text, good.len())
+    }
+}
+
+impl Kept {
+    pub(super) fn push(&mut self, record: &[u8]) {
+        self.text.extend_from_slice(record);
+        self.text.push(b'\n');
+        self.ends.push(self.text.len());
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// A record, without its line end.
+    pub(super) fn get(&self, index: usize) -> &[u8] {
+        self.range(index, index + 1).strip_suffix(b"\n").unwrap_or_default()
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.text.clear();
+        self.ends.clear();
+    }
+
+    /// Records `first..end`, with their line ends.
+    fn range(&self, first: usize, end: usize) -> &[u8] {
+        let start = first.checked_sub(1).map_or(0, |before| self.ends[before]);
+        end.checked_sub(1).map_or(&[], |last| &self.text[start..self.ends[last]])
     }
 }
 
@@ -70,20 +96,17 @@ impl<P: Parse> Decode for Buffered<P> {
     }
 
     fn push(&mut self, record: &[u8]) -> Result<(), String> {
-        self.text.extend_from_slice(record);
-        self.text.push(b'\n');
-        self.ends.push(self.text.len());
+        self.records.push(record);
         Ok(())
     }
 
     fn flush(&mut self) -> Result<Flushed, ArrowError> {
         let mut refused = Vec::new();
-        let batch = match self.parse(0, self.ends.len()) {
+        let batch = match self.parse(0, self.records.len()) {
             Ok(batch) => batch,
             Err(_) => self.parse_good(&mut refused)?,
         };
-        self.text.clear();
-        self.ends.clear();
+        self.records.clear();
         Ok(Flushed { batch, refused })
     }
 }

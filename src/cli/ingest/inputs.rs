@@ -9,6 +9,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 
 use super::buffered::Buffered;
+use super::checked::checked;
 use super::ipc::Ipc;
 use super::ledger::Ledger;
 use super::lines::{Lines, trim_end};
@@ -27,6 +28,8 @@ pub(super) struct ReadOptions {
     pub(super) kind: Option<Kind>,
     /// Whether members that a managed kind does not have join its properties.
     pub(super) fold: bool,
+    /// Whether bad lines are set aside, those that only the server's coercion would find too.
+    pub(super) skip_bad: bool,
     pub(super) batch_rows: usize,
 }
 
@@ -44,7 +47,7 @@ pub(super) struct Inputs {
 struct Input {
     name: String,
     batches: Box<dyn Batches>,
-    /// The kind that the format tells: lines of an export are events or profiles.
+    /// The kind that the format tells: lines of an export are events or profiles. Lines that were checked for a kind are of it.
     kind: Option<Kind>,
 }
 
@@ -106,19 +109,32 @@ fn open(source: Source, options: ReadOptions, schema: Option<&SchemaRef>) -> Res
         Container::JsonLines => {
             let (decoder, kind) = json_decoder(&source, options, schema)?;
             let lines = Lines::new(&name, source.into_stream());
+            let decoder = check(decoder, kind, options);
             (Box::new(Text::new(lines, Records::Lines, decoder, options.batch_rows)), kind)
         }
         Container::Csv => {
             let sample = source.sample_lines().to_vec();
             let mut lines = Lines::new(&name, source.into_stream());
-            let decoder = csv_decoder(&mut lines, &sample, options, schema)?;
-            (Box::new(Text::new(lines, Records::Csv, decoder, options.batch_rows)), None)
+            let (decoder, kind) = csv_decoder(&mut lines, &sample, options, schema)?;
+            // The server may know another kind than the columns tell. So the first input's is sent if lines are judged by it,
+            // and later ones are judged by nothing else.
+            let kind = kind.filter(|_| options.skip_bad && schema.is_none()).or(options.kind);
+            let decoder = check(decoder, kind, options);
+            (Box::new(Text::new(lines, Records::Csv, decoder, options.batch_rows)), kind)
         }
         Container::Parquet => (Box::new(Parquet::open(&name, source.into_file()?, options.batch_rows)?), None),
         Container::ArrowFile => (Box::new(Ipc::open_file(&name, source.into_file()?)?), None),
         Container::ArrowStream => (Box::new(Ipc::open_stream(&name, source.into_stream())?), None),
     };
     Ok(Input { name, batches, kind })
+}
+
+/// `decoder`, which also finds the lines that the server would refuse, if they are to be set aside.
+fn check(decoder: Box<dyn Decode>, kind: Option<Kind>, options: ReadOptions) -> Box<dyn Decode> {
+    match kind {
+        Some(kind) if options.skip_bad && kind.is_managed() => checked(decoder, kind, options.fold),
+        _ => decoder,
+    }
 }
 
 /// The decoder of JSON lines, and the kind if the lines are an export's.
@@ -199,12 +215,13 @@ fn kind_of_members(sample: &[&[u8]]) -> Option<Kind> {
     Kind::of_columns(all.iter().map(String::as_str))
 }
 
+/// The decoder of CSV, and the kind if the user or the columns tell it.
 fn csv_decoder(
     lines: &mut Lines,
     sample: &[u8],
     options: ReadOptions,
     schema: Option<&SchemaRef>,
-) -> Result<Box<dyn Decode>> {
+) -> Result<(Box<dyn Decode>, Option<Kind>)> {
     let mut record = Vec::new();
     if csv::next_record(lines, &mut record)?.is_none() {
         return Err(Error::invalid(format!("{}: it is empty, not even a header is there", lines.name())));
@@ -224,7 +241,7 @@ fn csv_decoder(
         }
         (_, None) => csv::Table::new(infer_csv(lines.name(), &names, sample)?),
     };
-    Ok(Box::new(Buffered::new(parser)))
+    Ok((Box::new(Buffered::new(parser)), kind))
 }
 
 fn infer_csv(name: &str, names: &[String], sample: &[u8]) -> Result<SchemaRef> {

@@ -6,6 +6,7 @@
 
 mod args;
 mod buffered;
+mod checked;
 mod csv;
 mod inputs;
 mod ipc;

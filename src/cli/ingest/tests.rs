@@ -19,7 +19,8 @@ use crate::cli::fake::{self, Script};
 use crate::error::ErrorKind;
 use crate::tables::Kind;
 
-const OPTIONS: ReadOptions = ReadOptions { format: FormatArg::Auto, kind: None, fold: false, batch_rows: 1000 };
+const OPTIONS: ReadOptions =
+    ReadOptions { format: FormatArg::Auto, kind: None, fold: false, skip_bad: false, batch_rows: 1000 };
 
 /// What was read.
 #[derive(Debug)]
@@ -71,6 +72,7 @@ impl Files {
 }
 
 fn read_paths(paths: Vec<PathBuf>, options: ReadOptions, skip_bad: Option<&Path>) -> Result<Got> {
+    let options = ReadOptions { skip_bad: skip_bad.is_some(), ..options };
     let inputs = Inputs::open(paths, options, Arc::default())?;
     let (schema, kind) = (Arc::clone(inputs.schema()), inputs.kind());
     let rows = RowMap::default();
@@ -240,6 +242,30 @@ fn bad_lines_can_be_set_aside() {
     assert_eq!(got.texts("s"), ["z", "a", "d"]);
     assert_eq!(std::fs::read_to_string(&bad).unwrap(), "x,b\n3,c,\n");
     assert!(got.rows.locate(3).unwrap().ends_with("/a.csv:6"));
+}
+
+#[test]
+fn bad_values_can_be_set_aside() {
+    let header = "event_name,event_time,distinct_id,insert_id,properties\n";
+    let first = format!("{header}a,2024-01-01,u,1,\n\nb,\"yester\n\nday\",u,2,\nc,2024-01-01,u,3,\n");
+    let second = format!("{header}d,2024-01-01,u,4,{{k}}\ne,2024-01-01,u,5,{{}}\n");
+    let files = Files::new(&[("a.csv", first.as_bytes()), ("b.csv", second.as_bytes())]);
+    let bad = files.folder.path().join("bad");
+    let got = read_paths(files.paths.clone(), OPTIONS, Some(&bad)).unwrap();
+    assert_eq!(got.texts("insert_id"), ["1", "3", "5"]);
+    assert_eq!(std::fs::read_to_string(&bad).unwrap(), "b,\"yester\n\nday\",u,2,\nd,2024-01-01,u,4,{k}\n");
+    assert_eq!(got.skipped.lines, 2);
+    let reason = "a.csv:4: event_time: cannot read \"yester\\n\\nday\" as a time";
+    assert!(got.skipped.first.ends_with(reason), "{}", got.skipped.first);
+    for (row, place) in [(1, "a.csv:2"), (2, "a.csv:7"), (3, "b.csv:3")] {
+        assert!(got.rows.locate(row).unwrap().ends_with(place), "{row}");
+    }
+    // Lines are judged by a kind, so no table of another one may take them.
+    assert_eq!(got.kind, Some(Kind::Events));
+    assert_eq!(files.read(OPTIONS).unwrap().kind, None);
+    // A plain table takes any text.
+    let options = ReadOptions { kind: Some(Kind::Table), ..OPTIONS };
+    assert_eq!(read_paths(files.paths.clone(), options, Some(&bad)).unwrap().skipped.lines, 0);
 }
 
 #[test]

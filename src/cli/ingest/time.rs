@@ -1,5 +1,5 @@
-//! Times of JSON lines as microseconds since 1970 in UTC. They are read here and not by the server, so that `--skip-bad` can set
-//! a line with a bad time aside.
+//! Times of JSON lines as microseconds since 1970 in UTC. They are read here and not by the server: an id that is derived of a
+//! line needs its time.
 //!
 //! A number is an epoch: below 10^11 seconds, below 10^14 milliseconds, below 10^17 microseconds, else nanoseconds: the rule of
 //! the server. Text is ISO 8601, or a number in quotes; an offset is honoured, and none means UTC.
