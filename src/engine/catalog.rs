@@ -219,7 +219,7 @@ impl Work {
 
     fn drop_table(&self, table: &str, if_exists: bool) -> Result<bool> {
         metadata::refuse_server_table(table)?;
-        let _lock = self.engine.ingests.lock(&table.to_lowercase(), &self.cancel)?;
+        let _lock = self.lock_table(&table.to_lowercase())?;
         let listing = match self.find_relation(table) {
             Err(error) if if_exists && error.kind() == crate::error::ErrorKind::NotFound => return Ok(false),
             found => found?,

@@ -71,6 +71,29 @@ impl Slots {
         outcome
     }
 
+    /// Gives the caller's slot back while it waits for something that another statement may need a slot to get done, such as a
+    /// table's lock; the caller has its slot again afterwards, whatever came of the wait.
+    pub(in crate::engine) fn without<T>(&self, cancel: &Cancel, wait: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.give_back();
+        let outcome = wait();
+        match self.acquire(cancel) {
+            // The caller's own guard gives it back.
+            Ok(slot) => {
+                std::mem::forget(slot);
+                outcome
+            }
+            Err(error) => {
+                self.lock().running += 1;
+                outcome.and(Err(error))
+            }
+        }
+    }
+
+    fn give_back(&self) {
+        self.lock().running -= 1;
+        self.freed.notify_one();
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -78,8 +101,7 @@ impl Slots {
 
 impl Drop for Slot<'_> {
     fn drop(&mut self) {
-        self.0.lock().running -= 1;
-        self.0.freed.notify_one();
+        self.0.give_back();
     }
 }
 
@@ -101,6 +123,17 @@ mod tests {
         let _slot = slots.acquire(&cancel).unwrap();
         let error = slots.acquire(&cancel).unwrap_err();
         assert!(error.message().contains("engine.statements_queue_wait"), "{error}");
+    }
+
+    #[test]
+    fn a_slot_is_free_while_its_statement_waits_for_another() {
+        let cancel = Cancel::never();
+        let slots = Slots::new(1, 1, Duration::from_mins(1));
+        let slot = slots.acquire(&cancel).unwrap();
+        slots.without(&cancel, || slots.acquire(&cancel).map(drop)).unwrap();
+        assert_eq!(slots.lock().running, 1);
+        drop(slot);
+        assert_eq!(slots.lock().running, 0);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use duckdb_neo::connection::Connection;
 use tokio::sync::oneshot;
 
 use super::cancel::{Cancel, Watch};
+use super::ingest::TableLock;
 use super::slots::Slot;
 use super::{Engine, Inner, ffi, recovery, statement, timezone};
 use crate::error::{Error, Result};
@@ -117,6 +118,15 @@ impl Work {
     /// Waits for the right to run a statement.
     pub(in crate::engine) fn slot(&self) -> Result<Slot<'_>> {
         self.engine.slots.acquire(&self.cancel)
+    }
+
+    /// Waits for the lock of a table, by its lowercase name, on behalf of a statement that holds a slot.
+    pub(in crate::engine) fn lock_table(&self, table: &str) -> Result<TableLock> {
+        let ingests = &self.engine.ingests;
+        match ingests.try_lock(table) {
+            Some(lock) => Ok(lock),
+            None => self.engine.slots.without(&self.cancel, || ingests.lock(table, &self.cancel)),
+        }
     }
 
     /// Runs a statement of ours; answers the number of rows that it changed.

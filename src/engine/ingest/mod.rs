@@ -111,7 +111,13 @@ struct RunningId {
 }
 
 impl Ingests {
-    /// Waits for the lock of a table, by its lowercase name.
+    /// The lock of a table, by its lowercase name, if nobody has it.
+    pub(in crate::engine) fn try_lock(&self, table: &str) -> Option<TableLock> {
+        self.locks.try_lock(table)
+    }
+
+    /// Waits for the lock of a table, by its lowercase name. Whoever waits must not hold a slot: the one with the lock may need
+    /// it (`Work::lock_table` sees to that).
     pub(in crate::engine) fn lock(
         &self,
         table: &str,

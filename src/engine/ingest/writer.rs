@@ -303,7 +303,7 @@ impl Stream {
 /// Straight into a new table, or through a stage into one that others use.
 fn choose_way(work: &Work, target: &Target) -> Result<Way> {
     let folded = target.table.to_lowercase();
-    let lock = work.engine.ingests.locks.try_lock(&folded);
+    let lock = work.engine.ingests.try_lock(&folded);
     let existing = check_mode(work, target)?;
     match (existing, lock) {
         (None, Some(lock)) => {

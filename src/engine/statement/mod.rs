@@ -267,7 +267,7 @@ impl Work {
         // One order for everybody, so that two statements cannot wait for each other.
         names.sort_unstable();
         names.dedup();
-        names.into_iter().map(|name| self.engine.ingests.lock(&name, &self.cancel)).collect()
+        names.into_iter().map(|name| self.lock_table(&name)).collect()
     }
 
     fn run_change(&self, statement: &Statement<'static>) -> Result<Executed> {
