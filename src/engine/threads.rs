@@ -106,6 +106,7 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
     use std::sync::mpsc;
 
     use super::*;
@@ -138,7 +139,10 @@ mod tests {
             }
             thread::yield_now();
         }
-        assert!(used.contains(&done_rx.recv().unwrap()));
+        // Two threads did three jobs; which did which is the scheduler's matter.
+        let mut used = HashSet::from(used);
+        used.insert(done_rx.recv().unwrap());
+        assert!(used.len() <= 2, "{used:?}");
     }
 
     #[test]
