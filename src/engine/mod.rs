@@ -1,6 +1,6 @@
 //! The engine: the only folder that names DuckDB.
 //!
-//! [`Engine`] is a cheap handle. Its methods are `async`, but all DuckDB work runs on the engine's own [`threads`], each
+//! [`Engine`] is a cheap handle. Its methods are `async`, but all DuckDB work runs on the engine's own `threads`, each
 //! piece of work on a connection of its own; dropping the future or the [`Rows`] interrupts the work.
 //!
 //! The DuckDB instance is in-memory and the data file is attached to it as `merganser`, so that a failed checkpoint

@@ -2,7 +2,7 @@
 //!
 //! [`Service`] implements `FlightService` itself (the blanket `FlightSqlService` has no way to GetSchema, PollFlightInfo and
 //! ListFlights, nor to a descriptor of plain SQL text). Every RPC is: decode the bytes into one enum of commands, do one
-//! call, answer. Errors become a gRPC status in one place, [`status`].
+//! call, answer. Errors become a gRPC status in one place, `status`.
 
 mod actions;
 mod command;
