@@ -34,8 +34,9 @@
 //!    engine for its rows.
 //! 2. `engine/query.rs` `query` starts an engine thread (`engine/threads.rs`), which waits for a slot (`engine/slots.rs`), reads
 //!    the statement (`engine/statement`), starts it and answers its columns.
-//! 3. DuckDB's workers make Arrow arrays; the thread takes them over (`engine/ffi.rs`) and sends them into a short channel. A
-//!    full channel gives the slot back until the client has read; a dropped one interrupts the query (`engine/cancel.rs`).
+//! 3. DuckDB's workers make Arrow arrays; the thread takes them over (`engine/ffi.rs`) and sends them into a short channel
+//!    (`engine/output.rs`), beside which it says how they ended. A full channel gives the slot back until the client has read; a
+//!    dropped one interrupts the query (`engine/cancel.rs`).
 //! 4. `flight/encode.rs` `encode` makes messages of the batches, each under the limit by its real size.
 //!
 //! # Invariants

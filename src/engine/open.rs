@@ -17,8 +17,8 @@ impl Engine {
     /// Opens DuckDB with `database` attached.
     ///
     /// # Errors
-    /// `NotFound` when a read-only file is missing, `FailedPrecondition` when another process holds the file (the
-    /// message names it), `InvalidArgument` when the file is not a database or a setting is refused.
+    /// `FailedPrecondition` when the file cannot be opened: another process holds it (the message names that one), or it is
+    /// no database. `InvalidArgument` when a setting is refused.
     pub fn open(config: &Config, database: Database) -> Result<Self> {
         let engine = &config.engine;
         let environment = Environment::new()?;

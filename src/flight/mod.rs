@@ -152,7 +152,7 @@ impl FlightService for Service {
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Result<Response<Self::DoPutStream>, Status> {
         let deadline = deadline(&request);
         let mut messages = request.into_inner();
-        let first = put::first_message(&mut messages).await.map_err(status::from_error)?;
+        let first = put::first_message(&self.0, &mut messages).await.map_err(status::from_error)?;
         let command = command::decode(first.flight_descriptor.as_ref()).map_err(status::from_error)?;
         let state = Arc::clone(&self.0);
         match command {

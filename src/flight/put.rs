@@ -12,11 +12,11 @@ use super::{State, statement};
 use crate::error::{Error, Result};
 
 /// The message that carries the descriptor.
-pub(super) async fn first_message(messages: &mut Streaming<FlightData>) -> Result<FlightData> {
+pub(super) async fn first_message(state: &State, messages: &mut Streaming<FlightData>) -> Result<FlightData> {
     match messages.message().await {
         Ok(Some(first)) => Ok(first),
         Ok(None) => Err(Error::invalid("the stream is empty: its first message carries the descriptor")),
-        Err(status) => Err(super::status::into_error(&status, u64::MAX)),
+        Err(status) => Err(super::status::into_error(&status, state.config.server.message_bytes_max.as_u64())),
     }
 }
 

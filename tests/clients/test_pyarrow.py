@@ -322,3 +322,10 @@ def test_a_plain_table_takes_any_columns(flight, table):
     assert query(flight, f"SELECT n, tags FROM {table}").to_pydict() == data.select(["n", "tags"]).to_pydict()
     put(flight, ingest(table, kind="table", mode="append"), data.select(["tags", "n"]))
     assert count(flight, table) == 6
+
+
+def test_a_first_message_over_the_limit_names_the_limit(server_factory):
+    """The descriptor itself may be what is too large."""
+    server = server_factory("--memory", "--set", "server.message_bytes_max=1MiB")
+    with server.flight() as client, refused("RESOURCE_EXHAUSTED", "1048576", "server.message_bytes_max"):
+        put(client, fl.FlightDescriptor.for_command(b"{" + b" " * (2 << 20) + b"}"), some_events(["a"]))

@@ -9,6 +9,7 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
 use super::members;
+use crate::ingest::coerce::{epoch, epoch_of_float};
 
 /// The time that the JSON value of the member `name` says; `None` for null and empty text.
 pub(super) fn parse(name: &str, value: &str) -> Result<Option<i64>, String> {
@@ -17,33 +18,19 @@ pub(super) fn parse(name: &str, value: &str) -> Result<Option<i64>, String> {
     if text.is_empty() {
         return Ok(None);
     }
-    let micros = epoch(text).or_else(|| iso(text));
+    let micros = number(text).or_else(|| iso(text));
     micros.map(Some).ok_or_else(|| {
         let shown: String = text.chars().take(64).collect();
         format!("`{name}` is not a time: `{shown}`")
     })
 }
 
-fn epoch(text: &str) -> Option<i64> {
-    if let Ok(number) = text.parse::<i64>() {
-        return Some(match number.unsigned_abs() {
-            0..100_000_000_000 => number * 1_000_000,
-            100_000_000_000..100_000_000_000_000 => number * 1_000,
-            100_000_000_000_000..100_000_000_000_000_000 => number,
-            _ => number.div_euclid(1_000),
-        });
+/// A number is an epoch by the server's own rule.
+fn number(text: &str) -> Option<i64> {
+    match text.parse::<i64>() {
+        Ok(number) => Some(epoch(number)),
+        Err(_) => text.parse::<f64>().ok().and_then(epoch_of_float),
     }
-    let number = text.parse::<f64>().ok()?;
-    let micros = match number.abs() {
-        size if size < 1e11 => number * 1e6,
-        size if size < 1e14 => number * 1e3,
-        size if size < 1e17 => number,
-        size if size < 9e18 => number / 1e3,
-        _ => return None,
-    };
-    #[expect(clippy::cast_possible_truncation, reason = "below 1e17 by the cases above")]
-    let micros = micros.round() as i64;
-    Some(micros)
 }
 
 fn iso(text: &str) -> Option<i64> {

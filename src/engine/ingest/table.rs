@@ -39,29 +39,27 @@ pub(super) fn merge_staged(
 /// The table to merge into, made if the mode says so.
 fn prepare_table(work: &Work, target: &Target) -> Result<Table> {
     let existing = check_mode(work, target)?;
-    let is_new = target.mode == Mode::Replace || existing.is_none();
-    let name = existing.clone().unwrap_or_else(|| target.table.clone());
-    if let (Mode::Replace, Some(old)) = (target.mode, &existing) {
-        work.execute(&format!("DROP TABLE {CATALOG}.{SCHEMA}.{}", quote(old)))?;
-        metadata::forget(work, old)?;
+    match existing {
+        Some(name) if target.mode != Mode::Replace => return Ok(Table { name, kind: target.kind, is_new: false }),
+        Some(old) => {
+            work.execute(&format!("DROP TABLE {CATALOG}.{SCHEMA}.{}", quote(&old)))?;
+            metadata::forget(work, &old)?;
+        }
+        None => {}
     }
-    let name = if is_new { target.table.clone() } else { name };
-    let table = Table { name, kind: target.kind, is_new };
-    if is_new {
-        create_table(work, target, &table)?;
-    }
+    let table = Table { name: target.table.clone(), kind: target.kind, is_new: true };
+    create_table(work, target, &table)?;
     Ok(table)
 }
 
 /// Checks what is there against the mode; answers the name of the table that is there.
 pub(super) fn check_mode(work: &Work, target: &Target) -> Result<Option<String>> {
     metadata::refuse_server_table(&target.table)?;
-    let Some(existing) = work.relation(&target.table)? else {
-        if target.mode == Mode::Append {
-            return Err(work.find_relation(&target.table).err().unwrap_or_else(|| Error::not_found("table not found")));
-        }
-        return Ok(None);
+    let existing = match target.mode {
+        Mode::Append => Some(work.find_relation(&target.table)?),
+        Mode::Create | Mode::CreateAppend | Mode::Replace => work.relation(&target.table)?,
     };
+    let Some(existing) = existing else { return Ok(None) };
     let name = existing.name;
     match target.mode {
         Mode::Create => Err(Error::already_exists(format!("table {name:?} already exists"))),
@@ -78,23 +76,16 @@ pub(super) fn check_mode(work: &Work, target: &Target) -> Result<Option<String>>
 }
 
 pub(super) fn create_table(work: &Work, target: &Target, table: &Table) -> Result<()> {
-    let sql = if table.kind.is_managed() {
-        let columns: Vec<String> = table
-            .kind
-            .columns()
-            .iter()
-            .map(|column| {
-                format!("{} {}{}", column.name, column.sql_type, if column.nullable { "" } else { " NOT NULL" })
-            })
-            .collect();
-        format!("CREATE TABLE {} ({})", table.sql(), columns.join(", "))
-    } else {
+    if !table.kind.is_managed() {
         let columns = Source::of(work, &target.schema, Vec::new());
-        work.execute(&format!("CREATE TABLE {} AS FROM {} LIMIT 0", table.sql(), columns.from))?;
-        return Ok(());
-    };
-    work.execute(&sql)?;
-    Ok(())
+        return work.execute(&format!("CREATE TABLE {} AS FROM {} LIMIT 0", table.sql(), columns.from)).map(drop);
+    }
+    let columns = table.kind.columns().iter().map(|column| {
+        let null = if column.nullable { "" } else { " NOT NULL" };
+        format!("{} {}{null}", column.name, column.sql_type)
+    });
+    let columns = columns.collect::<Vec<_>>().join(", ");
+    work.execute(&format!("CREATE TABLE {} ({columns})", table.sql())).map(drop)
 }
 
 /// Inserts rows that need no look at the table.

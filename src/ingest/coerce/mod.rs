@@ -32,6 +32,7 @@ use self::columns::match_columns;
 use self::fold::Extras;
 pub use self::plain::Plain;
 use self::report::{BadRows, shown};
+pub(crate) use self::time::{epoch, epoch_of_float};
 use crate::error::{Error, Result};
 use crate::tables::{Kind, ManagedColumn};
 

@@ -134,9 +134,9 @@ impl Times<'_> {
     }
 }
 
-/// The microseconds of an epoch of any unit; never out of range.
+/// The microseconds of an epoch of any unit, told by its magnitude; never out of range.
 #[inline]
-fn epoch(value: i64) -> i64 {
+pub(crate) fn epoch(value: i64) -> i64 {
     match value.unsigned_abs() {
         0..100_000_000_000 => value * SECOND_MICROS,
         100_000_000_000..100_000_000_000_000 => value * MILLI_MICROS,
@@ -147,7 +147,7 @@ fn epoch(value: i64) -> i64 {
 
 /// As [`epoch`]. Rounds to the microsecond, which is about what a Float64 of seconds can tell.
 #[inline]
-fn epoch_of_float(value: f64) -> Option<i64> {
+pub(crate) fn epoch_of_float(value: f64) -> Option<i64> {
     let micros = match value.abs() {
         size if size < 1e11 => value * 1e6,
         size if size < 1e14 => value * 1e3,
