@@ -494,7 +494,7 @@ hash(TIMESTAMPTZ '2024-03-10 12:00:00') = hash(TIMESTAMPTZ '2024-03-10 16:00:00+
 (SELECT median(t) FROM unnest(range(TIMESTAMPTZ '2024-03-08', TIMESTAMPTZ '2024-03-13', INTERVAL 1 HOUR)) r(t))
 (SELECT quantile_disc(t, 0.1) FROM unnest(range(TIMESTAMPTZ '2024-03-08', TIMESTAMPTZ '2024-03-13', INTERVAL 1 HOUR)) r(t))
 (SELECT histogram(t::DATE)::VARCHAR FROM unnest(range(TIMESTAMPTZ '2024-03-08', TIMESTAMPTZ '2024-03-13', INTERVAL 1 HOUR)) r(t))
-(SELECT mode(date_trunc('day', t)) FROM unnest(range(TIMESTAMPTZ '2024-03-08', TIMESTAMPTZ '2024-03-13', INTERVAL 1 HOUR)) r(t))
+(SELECT mode(date_trunc('day', t)) FROM unnest(range(TIMESTAMPTZ '2024-11-01', TIMESTAMPTZ '2024-11-06', INTERVAL 1 HOUR)) r(t))
 (SELECT count(*) FROM (SELECT 3 AS n) q, range(q.n))
 (SELECT count(*) FROM (SELECT TIMESTAMP '2024-03-10' AS a) q, range(q.a, q.a + INTERVAL 2 DAY, INTERVAL 1 DAY) r(x))
 (SELECT count(*) FROM range(current_date - INTERVAL 2 DAY, current_date, INTERVAL 1 DAY))
