@@ -67,7 +67,7 @@ def test_query(loaded, name):
     with connection.cursor() as cursor:
         cursor.execute(sql)
         found = cursor.fetch_arrow_table()
-    wanted = reference.sql(sql).to_arrow_table()
+    wanted = reference.execute(sql).fetch_arrow_table()
     assert found.schema.names == wanted.schema.names
     assert found.schema.types == wanted.schema.types
     assert found.num_rows == wanted.num_rows
