@@ -46,7 +46,7 @@ def run(connection, sql, parameters=None):
 
 
 def open_on(server):
-    """What the server holds for its clients: sessions and prepared statements."""
+    """What the server holds for its clients: sessions, and statements that run or are read."""
     with server.flight() as client:
         [info] = action(client, "server_info")
     return info["sessions"], info["statements"]

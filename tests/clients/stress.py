@@ -88,15 +88,24 @@ class Worker:
             connection.rollback()
 
     def cancel(self, connection, transactional):
+        done = threading.Event()
+
+        def keep_cancelling(cursor, pause):
+            # The driver forgets a cancel that comes between two calls.
+            while not done.wait(pause):
+                cursor.adbc_cancel()
+
         with connection.cursor() as cursor:
-            timer = threading.Timer(self.random.random() * 0.1, cursor.adbc_cancel)
-            timer.start()
+            thread = threading.Thread(target=keep_cancelling, args=(cursor, self.random.uniform(0.005, 0.1)))
+            thread.start()
             try:
                 cursor.execute(ENDLESS).fetchall()
                 raise AssertionError("it has no end")
             except adbc_driver_manager.Error as error:
                 assert error.status_code == adbc_driver_manager.AdbcStatusCode.CANCELLED, error
-            timer.join()
+            finally:
+                done.set()
+                thread.join()
         self.cancels += 1
         if transactional:
             connection.rollback()

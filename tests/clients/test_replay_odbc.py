@@ -41,18 +41,19 @@ class TokenHandler(flight.ClientAuthHandler):
 
 
 class Recorder(flight.ClientMiddlewareFactory):
-    """Keeps what the server's headers say, call by call."""
+    """Keeps what the server's headers and trailers say, call by call."""
 
     def __init__(self):
         super().__init__()
         self.headers = []
 
     def start_call(self, info):
-        factory = self
+        told = {}
+        self.headers.append(told)
 
         class Middleware(flight.ClientMiddleware):
             def received_headers(self, headers):
-                factory.headers.append({key.lower(): values for key, values in headers.items()})
+                told.update({key.lower(): values for key, values in headers.items()})
 
         return Middleware()
 
