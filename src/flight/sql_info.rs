@@ -95,8 +95,8 @@ fn sql_info(state: &State) -> Result<SqlInfoData> {
     info.append(SqlInfo::FlightSqlServerReadOnly, state.engine.database().read_only);
     info.append(SqlInfo::FlightSqlServerSql, true);
     info.append(SqlInfo::FlightSqlServerSubstrait, false);
-    info.append(SqlInfo::FlightSqlServerTransaction, SqlSupportedTransaction::None as i32);
-    info.append(SqlInfo::FlightSqlServerCancel, false);
+    info.append(SqlInfo::FlightSqlServerTransaction, SqlSupportedTransaction::Transaction as i32);
+    info.append(SqlInfo::FlightSqlServerCancel, true);
     info.append(SqlInfo::SqlIdentifierQuoteChar, "\"");
     info.build().map_err(cannot_build)
 }
