@@ -12,6 +12,7 @@ mod error;
 mod ffi;
 mod import;
 mod ingest;
+mod listing;
 mod metadata;
 mod open;
 mod output;
@@ -34,6 +35,7 @@ use duckdb_neo::instance::Instance;
 
 pub use catalog::{ColumnDescription, TableDescription, TableListing};
 pub use ingest::{Chunk, Opened, Outcome, Provenance, ROW_COLUMN, Target, Writer};
+pub use listing::{Column, Filter, KeyColumn, Named, Reference, Relation, RelationType, SchemaName, Vocabulary};
 pub use metadata::Metadata;
 pub use query::{Executed, Rows, Started};
 pub use statement::{Execution, Insert, Plan};
