@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::command::{self, Command};
 use super::encode::{schema_bytes, wire_schema};
 use super::ticket::{self, Ticket};
-use super::{State, prepared, sql_info, statement};
+use super::{State, metadata, prepared, statement};
 use crate::engine::Plan;
 use crate::error::{Error, Result};
 
@@ -25,7 +25,7 @@ pub(super) async fn flight_info(
         Command::Table(name) => table(state, name).await?,
         Command::Query(sql) => query(state, sql, deadline).await?,
         Command::PreparedQuery(handle) => query(state, prepared::sql_of(&handle)?, deadline).await?,
-        Command::Metadata(command) => (sql_info::schema(&command)?, Ticket::Metadata(command), -1),
+        Command::Metadata(command) => (metadata::schema(&command)?, Ticket::Metadata(command), -1),
         other => return Err(other.refuse("GetFlightInfo")),
     };
     build(descriptor, &schema, ticket, total_records)
@@ -59,7 +59,7 @@ pub(super) async fn schema(
         Command::Table(name) => wire_schema(&state.engine.describe(name).await?.arrow_schema),
         Command::Query(sql) => planned_schema(state, sql, deadline).await?,
         Command::PreparedQuery(handle) => planned_schema(state, prepared::sql_of(&handle)?, deadline).await?,
-        Command::Metadata(command) => sql_info::schema(&command)?,
+        Command::Metadata(command) => metadata::schema(&command)?,
         other => return Err(other.refuse("GetSchema")),
     };
     Ok(SchemaResult { schema: schema_bytes(&schema)? })

@@ -5,15 +5,16 @@
 //! call, answer. Errors become a gRPC status in one place, `status`.
 
 mod actions;
+mod columns;
 mod command;
 mod encode;
 mod info;
 mod ingest;
+mod metadata;
 mod prepared;
 mod put;
 mod reflection;
 mod results;
-mod sql_info;
 mod statement;
 mod status;
 mod ticket;

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::encode::Outgoing;
 use super::ticket::Ticket;
-use super::{State, sql_info};
+use super::{State, metadata};
 use crate::engine::{Executed, Execution, Started};
 use crate::error::Result;
 use crate::ingest;
@@ -19,7 +19,7 @@ pub(super) async fn get(state: &State, ticket: Ticket, deadline: Option<Instant>
         Ticket::Table(name) => Ok(state.engine.scan(name, deadline).await?.into()),
         Ticket::Result(handle) if handle.is_empty() => Ok(Executed::default().into()),
         Ticket::Result(handle) => Ok(state.results.find(&handle)?.into()),
-        Ticket::Metadata(command) => Ok(sql_info::rows(state, command).await?.into()),
+        Ticket::Metadata(command) => metadata::rows(state, command).await,
     }
 }
 
