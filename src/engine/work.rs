@@ -304,6 +304,13 @@ impl Work {
     }
 }
 
+impl Work {
+    /// Runs several looks on one state of the database.
+    pub(in crate::engine) fn snapshot<T>(&self, looks: impl FnOnce() -> Result<T>) -> Result<T> {
+        if self.in_transaction() { looks() } else { self.transaction(looks) }
+    }
+}
+
 /// `name` as an SQL identifier.
 pub(in crate::engine) fn quote(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))

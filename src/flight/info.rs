@@ -10,7 +10,7 @@ use super::command::{self, Command, Statement};
 use super::encode::{schema_bytes, wire_schema};
 use super::prepared::Prepared;
 use super::ticket::{self, Query, Ticket};
-use super::{State, sql_info, statement};
+use super::{State, metadata, statement};
 use crate::engine::{Action, Bound, Call, Started};
 use crate::error::{Error, Result};
 
@@ -26,7 +26,7 @@ pub(super) async fn flight_info(state: &State, descriptor: FlightDescriptor, cal
             let Prepared { sql, transaction, bound } = state.prepared.find(&handle)?;
             query(state, sql, bound, &call.clone().within(transaction)).await?
         }
-        Command::Metadata(command) => (sql_info::schema(&command)?, Ticket::Metadata(command), -1),
+        Command::Metadata(command) => (metadata::schema(&command)?, Ticket::Metadata(command), -1),
         other => return Err(other.refuse("GetFlightInfo")),
     };
     let expires = matches!(ticket, Ticket::Result(Some(_))).then(|| state.flights.expiration());
@@ -70,7 +70,7 @@ pub(super) async fn schema(state: &State, descriptor: FlightDescriptor, call: &C
             let Prepared { sql, transaction, .. } = state.prepared.find(&handle)?;
             planned_schema(state, sql, &call.clone().within(transaction)).await?
         }
-        Command::Metadata(command) => sql_info::schema(&command)?,
+        Command::Metadata(command) => metadata::schema(&command)?,
         ingest @ Command::Ingest(..) => return Err(ingest.refuse("GetSchema")),
     };
     Ok(SchemaResult { schema: schema_bytes(&schema)? })

@@ -6,17 +6,18 @@
 
 mod actions;
 mod auth;
+mod columns;
 mod command;
 mod control;
 mod encode;
 mod flights;
 mod info;
 mod ingest;
+mod metadata;
 mod prepared;
 mod put;
 mod reflection;
 mod session;
-mod sql_info;
 mod statement;
 mod status;
 mod ticket;

@@ -5,7 +5,7 @@ use futures::StreamExt;
 use super::encode::Outgoing;
 use super::flights::FlightId;
 use super::ticket::{Query, Ticket};
-use super::{State, sql_info};
+use super::{State, metadata};
 use crate::engine::{Bound, Call, Executed, Execution, Rows, Started};
 use crate::error::{Error, Result};
 use crate::ingest;
@@ -17,7 +17,7 @@ pub(super) async fn get(state: &State, ticket: Ticket, call: Call) -> Result<Out
         Ticket::Table(name) => Ok(state.engine.scan(name, &call).await?.into()),
         Ticket::Result(None) => Ok(Executed::default().into()),
         Ticket::Result(Some(id)) => Ok(state.flights.result(id)?.into()),
-        Ticket::Metadata(command) => Ok(sql_info::rows(state, command).await?.into()),
+        Ticket::Metadata(command) => Ok(metadata::rows(state, &call, command).await?.into()),
     }
 }
 

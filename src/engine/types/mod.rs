@@ -27,7 +27,7 @@ pub(in crate::engine) fn of(connection: &Connection, statement: &Statement<'stat
     columns.iter().map(|(_, logical_type)| Ok(shorten(logical_type.to_text()?))).collect()
 }
 
-fn shorten(text: String) -> String {
+pub(in crate::engine) fn shorten(text: String) -> String {
     if text.len() <= TYPE_BYTES_MAX {
         return text;
     }
