@@ -153,14 +153,14 @@ impl Work {
         Ok(Read { statement, statement_type, targets, insert })
     }
 
-    /// The columns that a statement will have, as far as its types are known; it is bound and dropped, not run.
+    /// The columns that a statement will have; it is bound and dropped, not run. One whose type a parameter decides is of type
+    /// Null.
     pub(in crate::engine) fn planned_schema(&self, statement: &Statement<'static>) -> Result<SchemaRef> {
         let columns = statement.bind(self.connection())?.schema.get_all()?;
-        let unknown = || Error::precondition("the columns of this statement are known only when it has run");
         let fields = columns.iter().map(|(name, logical_type)| {
-            Ok(Field::new(name.as_str(), types::arrow_type(logical_type).ok_or_else(unknown)?, true))
+            Field::new(name.as_str(), types::arrow_type(logical_type).unwrap_or(DataType::Null), true)
         });
-        let schema = Schema::new(fields.collect::<Result<Vec<_>>>()?);
+        let schema = Schema::new(fields.collect::<Vec<_>>());
         Ok(types::annotate(&schema, &types::of(self.connection(), statement)?))
     }
 
