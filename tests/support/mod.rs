@@ -2,6 +2,7 @@
 
 pub(crate) mod flight;
 mod server;
+pub(crate) mod tools;
 
 use std::fs;
 use std::io::Write;
