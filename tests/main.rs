@@ -6,6 +6,8 @@ mod cli;
 mod clients;
 // `merganser demo`, run as a newcomer does: what it prints, and that nothing is left behind.
 mod demo;
+// arrow-flight's own client of Flight SQL, against the real binary.
+mod flight_sql;
 // The server as a process: its modes, its start, its end.
 mod modes;
 // gRPC reflection, asked of a running server: the services, and Flight's own messages.
