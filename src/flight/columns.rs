@@ -56,7 +56,7 @@ fn size(sql_type: &str) -> (Option<u32>, Option<u32>) {
         "TINYINT" | "UTINYINT" => (3, Some(0)),
         "SMALLINT" | "USMALLINT" => (5, Some(0)),
         "INTEGER" | "UINTEGER" => (10, Some(0)),
-        "BIGINT" => (19, Some(0)),
+        "BIGINT" | "TIMESTAMP_S" => (19, Some(0)),
         "UBIGINT" => (20, Some(0)),
         // What Arrow's decimal of 128 bits holds.
         "HUGEINT" | "UHUGEINT" => (38, Some(0)),
@@ -66,7 +66,6 @@ fn size(sql_type: &str) -> (Option<u32>, Option<u32>) {
         "TIME" => (15, Some(6)),
         "TIME_NS" => (18, Some(9)),
         "TIME WITH TIME ZONE" => (21, Some(6)),
-        "TIMESTAMP_S" => (19, Some(0)),
         "TIMESTAMP_MS" => (23, Some(3)),
         "TIMESTAMP" => (26, Some(6)),
         "TIMESTAMP WITH TIME ZONE" => (32, Some(6)),

@@ -24,6 +24,14 @@ pub async fn insert(
             insert.table
         )));
     };
+    if let Some(names) = insert.columns.as_ref().filter(|names| names.len() != rows.schema().fields().len()) {
+        return Err(Error::invalid(format!(
+            "table {} gets {} columns but {} values were given",
+            insert.table,
+            names.len(),
+            rows.schema().fields().len()
+        )));
+    }
     let schema = Arc::new(named(rows.schema(), insert.columns.as_deref()));
     let request = Request {
         mode: Mode::Append,

@@ -37,8 +37,8 @@ impl Work {
         );
         let (catalog, schema, table) = filter.values();
         let batches = self.collect(&sql, Parameters::positional(&[&catalog, &schema, &table]))?;
-        let distinct: HashSet<String> = rows(&batches).filter_map(|row| row.text(3)).collect();
-        let fields = self.arrow_fields(distinct.into_iter().collect())?;
+        let types: HashSet<String> = rows(&batches).filter_map(|row| row.text(3)).collect();
+        let fields = self.arrow_fields(&types.into_iter().collect::<Vec<_>>())?;
         let mut columns: HashMap<(i64, i64), Vec<Column>> = HashMap::new();
         for row in rows(&batches) {
             let sql_type = row.text(3).unwrap_or_default();
@@ -55,7 +55,7 @@ impl Work {
     /// What Arrow makes of DuckDB types, by their text: the field that `SELECT column` has, whatever its name.
     ///
     /// DuckDB itself is asked, about many types in one query without rows, so that a listing cannot differ from a result.
-    pub(super) fn arrow_fields(&self, types: Vec<String>) -> Result<HashMap<String, Field>> {
+    pub(super) fn arrow_fields(&self, types: &[String]) -> Result<HashMap<String, Field>> {
         let mut fields = HashMap::new();
         for chunk in types.chunks(TYPES_AT_ONCE) {
             if self.ask_types(chunk, &mut fields).is_ok() {

@@ -95,7 +95,7 @@ impl RelationType {
 impl Engine {
     /// The catalogs that hold, or may hold, tables of users, by name.
     pub async fn catalogs(&self, call: &Call) -> Result<Vec<String>> {
-        self.run(call, move |work| work.catalogs()).await
+        self.run(call, |work| work.catalogs()).await
     }
 
     /// The schemas of these catalogs, by catalog and name; the filter's table does not matter.

@@ -92,6 +92,13 @@ fn value(link: &Connection, field: &Field, array: &ArrayRef, at: usize) -> Resul
             let key = keys.get(at).copied().unwrap_or_default();
             value(link, &Field::new("", values.as_ref().clone(), true), dictionary.values(), key)
         }
+        DataType::Union(fields, _) => {
+            let union = array.as_union();
+            let tag = union.type_id(at);
+            let member = fields.iter().find_map(|(id, member)| (id == tag).then_some(member));
+            let member = member.ok_or_else(|| Error::invalid("a value of a union has an unknown type"))?;
+            value(link, member, union.child(tag), union.value_offset(at))
+        }
         DataType::RunEndEncoded(ends, values) => {
             let (values_array, key) = scalar::run(ends.data_type(), array, at)?;
             value(link, values, &values_array, key)

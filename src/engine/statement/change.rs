@@ -36,9 +36,12 @@ impl Work {
         {
             session.keep_objects();
         }
-        if self.engine.database.read_only || !gate::may_change_tables(statement_type) {
+        if self.engine.database.read_only || gate::is_maintenance(statement_type) {
             return self.run_rows(&statement, bound).map(Execution::Done);
         }
+        // What makes or fills a table of the user's has no metadata to follow.
+        let follows = gate::may_change_tables(statement_type)
+            || targets.iter().any(|target| matches!(target.verb, Verb::Delete | Verb::Drop | Verb::Replace));
         let locks = self.lock_targets(&targets)?;
         let _locks = match self.lane() {
             Some(lane) => lane.keep_locks(locks),
@@ -54,12 +57,16 @@ impl Work {
                     self.fail_transaction(error);
                 }
             })?;
-            metadata::follow_catalog(self, deleted_from).inspect_err(|error| self.fail_transaction(error))?;
+            if follows {
+                metadata::follow_catalog(self, deleted_from).inspect_err(|error| self.fail_transaction(error))?;
+            }
             return Ok(Execution::Done(executed));
         }
         self.transaction(|| {
             let executed = self.run_rows(&statement, bound)?;
-            metadata::follow_catalog(self, deleted_from)?;
+            if follows {
+                metadata::follow_catalog(self, deleted_from)?;
+            }
             Ok(Execution::Done(executed))
         })
     }
@@ -149,7 +156,8 @@ impl Work {
         if let Some(names) = &columns {
             let statement = single(self.connection(), &parts.source)?;
             let SchemaBind { schema, .. } = statement.bind(self.connection())?;
-            if schema.len()? != names.len() {
+            // With parameters the columns may be open; a wrong number is found when it runs.
+            if statement.parameter_count()? == 0 && schema.len()? != names.len() {
                 return Err(Error::invalid(format!(
                     "table {table} gets {} columns but {} values were given",
                     names.len(),

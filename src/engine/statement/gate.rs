@@ -72,21 +72,29 @@ pub(super) fn changes_rows(statement_type: StatementType) -> bool {
     )
 }
 
-/// Statements after which a managed table may be gone, or hold fewer rows. Others (CHECKPOINT, SET) must or should not run
-/// inside a transaction.
+/// Statements after which a managed table may be gone, or hold fewer rows.
 pub(super) fn may_change_tables(statement_type: StatementType) -> bool {
     matches!(
         statement_type,
         StatementType::Delete
             | StatementType::Drop
             | StatementType::Alter
-            | StatementType::Create
             | StatementType::Select
             | StatementType::Multi
-            | StatementType::Insert
-            | StatementType::Update
-            | StatementType::MergeInto
     )
+}
+
+/// Statements that must or should not run inside a transaction: CHECKPOINT, VACUUM, PRAGMA.
+pub(super) fn is_maintenance(statement_type: StatementType) -> bool {
+    !may_change_tables(statement_type)
+        && !matches!(
+            statement_type,
+            StatementType::Create
+                | StatementType::CreateFunc
+                | StatementType::Insert
+                | StatementType::Update
+                | StatementType::MergeInto
+        )
 }
 
 pub(super) fn has_no_rows(statement_type: StatementType) -> bool {
