@@ -16,6 +16,8 @@ use crate::error::{Error, Result};
 #[derive(Debug)]
 pub(super) struct Transaction {
     pub(super) id: TransactionId,
+    /// Whether a client knows its id; SQL's BEGIN gives none.
+    named: bool,
     /// Whether DuckDB has begun it: it does with the first statement, because an idle transaction keeps old versions alive.
     pub(super) begun: bool,
     /// Whether it has written something.
@@ -27,8 +29,14 @@ pub(super) struct Transaction {
 }
 
 impl Transaction {
-    fn new(id: TransactionId, begun: bool) -> Self {
-        Self { id, begun, wrote: false, failed: None, locks: Vec::new() }
+    /// One that a client knows by its id, and DuckDB begins later.
+    fn named(id: TransactionId) -> Self {
+        Self { id, named: true, begun: false, wrote: false, failed: None, locks: Vec::new() }
+    }
+
+    /// One that SQL has begun.
+    fn begun() -> Self {
+        Self { id: Uuid::new_v4(), named: false, begun: true, wrote: false, failed: None, locks: Vec::new() }
     }
 }
 
@@ -49,10 +57,10 @@ impl Engine {
         let id = Uuid::new_v4();
         let session = call.session.as_ref().map(|key| sessions.open(key)).transpose()?;
         let lane = match session {
-            Some(session) if session.lane.open_transaction(Transaction::new(id, false)) => Arc::clone(&session.lane),
+            Some(session) if session.lane.open_transaction(Transaction::named(id)) => Arc::clone(&session.lane),
             _ => {
                 let lane = Arc::new(Lane::default());
-                lane.open_transaction(Transaction::new(id, false));
+                lane.open_transaction(Transaction::named(id));
                 lane
             }
         };
@@ -66,20 +74,18 @@ impl Engine {
     /// `NotFound` for one that is not open, `FailedPrecondition` for a commit of one that has failed; it is rolled back then.
     pub async fn end_transaction(&self, call: &Call, id: TransactionId, end: End) -> Result<()> {
         let sessions = &self.0.sessions;
-        let Some(lane) = sessions.transaction(id) else {
-            // A client whose transaction has ended already (by SQL, say) must be able to get rid of it.
-            return if end == End::Rollback && sessions.has_ended(id) {
-                Ok(())
-            } else {
-                Err(sessions.no_transaction(id))
-            };
-        };
+        let lane = sessions.transaction(id).ok_or_else(|| sessions.no_transaction(id))?;
         if end == End::Rollback {
             // Its result, if one is still read, goes with it.
             lane.interrupt();
         }
         let call = call.clone().within(Some(id));
-        self.run_as(&call, Wants::Statement, move |work| work.end_transaction(end)).await
+        self.run_as(&call, Wants::Statement, move |work| {
+            let (ended, outcome) = work.end_transaction(end)?;
+            work.engine.sessions.forget_transaction(ended);
+            outcome
+        })
+        .await
     }
 }
 
@@ -130,15 +136,26 @@ impl Work {
             return Err(Error::precondition("a transaction is open already: COMMIT or ROLLBACK it first"));
         }
         self.execute(sql)?;
-        lane.open_transaction(Transaction::new(Uuid::new_v4(), true));
+        lane.open_transaction(Transaction::begun());
         Ok(())
     }
 
-    /// Ends the lane's transaction.
-    pub(in crate::engine) fn end_transaction(&self, end: End) -> Result<()> {
+    /// SQL's COMMIT and ROLLBACK. A transaction whose id a client has goes on, empty: the client will end it too.
+    pub(in crate::engine) fn end_by_sql(&self, end: End) -> Result<()> {
+        let named = self.lane().and_then(|lane| lane.with_transaction(|transaction| transaction.named));
+        let (id, outcome) = self.end_transaction(end)?;
+        if named == Some(true)
+            && let Some(lane) = self.lane()
+        {
+            lane.open_transaction(Transaction::named(id));
+        }
+        outcome
+    }
+
+    /// Ends the lane's transaction; answers its id, and what came of it.
+    fn end_transaction(&self, end: End) -> Result<(TransactionId, Result<()>)> {
         let transaction = self.lane().and_then(Lane::take_transaction);
         let transaction = transaction.ok_or_else(|| Error::precondition("no transaction is open"))?;
-        self.engine.sessions.forget_transaction(transaction.id);
         let outcome = match (&transaction.failed, end) {
             (Some(reason), End::Commit) => {
                 self.roll_back(&transaction);
@@ -156,7 +173,7 @@ impl Work {
         };
         // Only now others may look at the tables.
         drop(transaction.locks);
-        outcome
+        Ok((transaction.id, outcome))
     }
 
     fn roll_back(&self, transaction: &Transaction) {

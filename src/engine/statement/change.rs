@@ -10,7 +10,6 @@ use super::scan::{self, Setting};
 use super::targets::{self, Target, Verb};
 use super::{Execution, Insert, Read, gate, single};
 use crate::engine::ingest::TableLock;
-use crate::engine::session::End;
 use crate::engine::work::Work;
 use crate::engine::{Bound, Executed, bound, metadata};
 use crate::error::{Error, Result};
@@ -19,7 +18,13 @@ use crate::tables::Kind;
 impl Work {
     /// Runs a statement that changes something; the metadata follows in the same transaction.
     pub(super) fn change(&mut self, sql: &str, bound: Option<&Bound>) -> Result<Execution> {
-        let Read { statement, statement_type, targets, insert } = self.read(sql)?;
+        let mut read = self.read(sql)?;
+        let belongs_to_session = gate::belongs_to_session(self.connection(), read.statement_type, sql)?;
+        if belongs_to_session && self.lease().is_none() {
+            self.enter_session()?;
+            read = self.read(sql)?;
+        }
+        let Read { statement, statement_type, targets, insert } = read;
         bound::check(&statement, bound)?;
         if let Some(insert) = insert {
             return Ok(Execution::Insert(insert));
@@ -31,9 +36,7 @@ impl Work {
         if matches!(statement_type, StatementType::Set | StatementType::VariableSet) {
             return self.set(&statement, sql).map(Execution::Done);
         }
-        if gate::belongs_to_session(self.connection(), statement_type, sql)?
-            && let Some(session) = &self.session
-        {
+        if belongs_to_session && let Some(session) = &self.session {
             session.keep_objects();
         }
         if self.engine.database.read_only || gate::is_maintenance(statement_type) {
@@ -75,7 +78,7 @@ impl Work {
     fn control_transaction(&self, sql: &str) -> Result<()> {
         match scan::transaction_end(self.connection(), sql)? {
             None => self.begin_by_sql(sql),
-            Some(end @ (End::Commit | End::Rollback)) => self.end_transaction(end),
+            Some(end) => self.end_by_sql(end),
         }
     }
 

@@ -107,7 +107,7 @@ impl Engine {
 }
 
 impl Work {
-    fn plan(&mut self, sql: &str) -> Result<Plan> {
+    fn plan(&self, sql: &str) -> Result<Plan> {
         let read = self.read(sql)?;
         let Read { statement, statement_type, .. } = &read;
         let parameters = self.planned_parameters(statement)?;
@@ -130,7 +130,7 @@ impl Work {
     }
 
     /// The statement of `sql` if it only reads; none if it has to be executed.
-    pub(in crate::engine) fn read_query(&mut self, sql: &str) -> Result<Option<Statement<'static>>> {
+    pub(in crate::engine) fn read_query(&self, sql: &str) -> Result<Option<Statement<'static>>> {
         let read = self.read(sql)?;
         if !read.only_reads() {
             return Ok(None);
@@ -139,15 +139,11 @@ impl Work {
         Ok(Some(read.statement))
     }
 
-    /// Reads a statement, on the connection that it has to run on.
-    fn read(&mut self, sql: &str) -> Result<Read> {
+    fn read(&self, sql: &str) -> Result<Read> {
         self.limit_length(sql)?;
         let statement = single(self.connection(), sql)?;
         let statement_type = statement.get_type()?;
         self.refuse(statement_type, sql)?;
-        if gate::belongs_to_session(self.connection(), statement_type, sql)? {
-            self.enter_session()?;
-        }
         let targets = targets::of(self.connection(), sql)?;
         let insert = self.check_targets(sql, statement_type, &targets)?;
         Ok(Read { statement, statement_type, targets, insert })
