@@ -46,6 +46,8 @@ pub(super) struct Caller {
     pub(super) session: Option<SessionKey>,
     /// The session that its answer offers, when it is in none.
     pub(super) offered: Option<SessionKey>,
+    /// Whether the call has Basic credentials.
+    pub(super) has_basic: bool,
     /// Whether it is the JDBC driver, which cannot bind anything to a parameter of type Null.
     is_jdbc: bool,
 }
@@ -95,7 +97,8 @@ impl Authority {
         let session = bearer.or_else(|| cookies(headers).find_map(|token| self.verify(token)));
         let offered = session.is_none().then(|| self.issue());
         let agent = headers.get(USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        Ok(Caller { session, offered, is_jdbc: agent.contains("JDBC Flight SQL Driver") })
+        let has_basic = authorization.is_some_and(|text| without_prefix(text, "basic ").is_some());
+        Ok(Caller { session, offered, has_basic, is_jdbc: agent.contains("JDBC Flight SQL Driver") })
     }
 
     fn check_credentials(&self, authorization: Option<&str>, has_token: bool) -> Result<()> {

@@ -145,7 +145,9 @@ impl FlightService for Service {
         let token = caller.token().ok_or_else(|| status::from_error(Error::internal("a call without a token")))?;
         let payload = bytes::Bytes::copy_from_slice(token.as_bytes());
         let bearer = format!("Bearer {token}").parse().map_err(|_| Status::internal("a token that is no header"))?;
-        let mut response = answers(stream::once(async { Ok(HandshakeResponse { protocol_version: 0, payload }) }));
+        // JavaScript waits for a message. C++ reads it when it has sent Basic credentials, and never ends otherwise.
+        let message = caller.has_basic.then_some(Ok(HandshakeResponse { protocol_version: 0, payload }));
+        let mut response = answers(stream::iter(message));
         response.metadata_mut().insert("authorization", bearer);
         Ok(response)
     }

@@ -17,7 +17,7 @@ pub(super) async fn get(state: &State, ticket: Ticket, call: Call) -> Result<Out
         Ticket::Table(name) => Ok(state.engine.scan(name, &call).await?.into()),
         Ticket::Result(None) => Ok(Executed::default().into()),
         Ticket::Result(Some(id)) => Ok(state.flights.result(id)?.into()),
-        Ticket::Metadata(command) => Ok(metadata::rows(state, &call, command).await?.into()),
+        Ticket::Metadata(command) => metadata::rows(state, &call, command).await,
     }
 }
 
