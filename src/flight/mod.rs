@@ -24,7 +24,7 @@ mod ticket;
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arrow_flight::flight_service_server::{FlightService, FlightServiceServer};
 use arrow_flight::{
@@ -86,6 +86,9 @@ impl Service {
     }
 }
 
+/// How long a client has to send the message of its handshake.
+const HANDSHAKE_WAIT: Duration = Duration::from_secs(10);
+
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// A stream of answers whose errors become statuses.
@@ -123,7 +126,7 @@ fn deadline<T>(request: &Request<T>) -> Option<Instant> {
         "n" => 1,
         _ => return None,
     };
-    Instant::now().checked_add(std::time::Duration::from_nanos(amount.checked_mul(nanos)?))
+    Instant::now().checked_add(Duration::from_nanos(amount.checked_mul(nanos)?))
 }
 
 #[tonic::async_trait]
@@ -145,6 +148,9 @@ impl FlightService for Service {
         let token = caller.token().ok_or_else(|| status::from_error(Error::internal("a call without a token")))?;
         let payload = bytes::Bytes::copy_from_slice(token.as_bytes());
         let bearer = format!("Bearer {token}").parse().map_err(|_| Status::internal("a token that is no header"))?;
+        // Some clients send a message, and C++ aborts its process when the call has ended before that; Go sends none.
+        let mut messages = request.into_inner();
+        drop(tokio::time::timeout(HANDSHAKE_WAIT, messages.message()).await);
         // JavaScript waits for a message. C++ reads it when it has sent Basic credentials, and never ends otherwise.
         let message = caller.has_basic.then_some(Ok(HandshakeResponse { protocol_version: 0, payload }));
         let mut response = answers(stream::iter(message));
