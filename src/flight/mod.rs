@@ -147,7 +147,8 @@ impl FlightService for Service {
         let caller = caller(&request)?;
         let token = caller.token().ok_or_else(|| status::from_error(Error::internal("a call without a token")))?;
         let payload = bytes::Bytes::copy_from_slice(token.as_bytes());
-        let bearer = format!("Bearer {token}").parse().map_err(|_| Status::internal("a token that is no header"))?;
+        let bearer = format!("Bearer {token}").parse();
+        let bearer = bearer.map_err(|_| status::from_error(Error::internal("a token that is no header")))?;
         // Some clients send a message, and C++ aborts its process when the call has ended before that; Go sends none.
         let mut messages = request.into_inner();
         drop(tokio::time::timeout(HANDSHAKE_WAIT, messages.message()).await);
