@@ -11,10 +11,15 @@ use arrow_flight::decode::{DecodedPayload, FlightDataDecoder};
 use arrow_flight::error::FlightError;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::{Action, FlightData, PutResult, Ticket};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use futures::{Stream, StreamExt, TryStreamExt};
 use prost::Message;
+use tonic::metadata::AsciiMetadataValue;
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint, Uri};
-use tonic::{Code, Status};
+use tonic::{Code, Request, Status};
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -32,12 +37,52 @@ pub(crate) struct ServerArgs {
     /// Talk to the server at this address: grpc://HOST:PORT
     #[arg(long, env = "MERGANSER_SERVER", value_name = "URI", default_value = "grpc://127.0.0.1:8815")]
     pub(crate) server: String,
+
+    /// Sign in as this user, with the password in MERGANSER_PASSWORD
+    #[arg(long, env = "MERGANSER_USER", value_name = "NAME")]
+    pub(crate) user: Option<String>,
+
+    /// The user's password. Not an option to type: every process of the machine could read it there.
+    #[arg(long, env = "MERGANSER_PASSWORD", hide = true, hide_env_values = true, default_value = "")]
+    pub(crate) password: String,
+}
+
+impl ServerArgs {
+    /// The server at `uri`, which knows nobody.
+    pub(crate) fn at(uri: &str) -> Self {
+        Self { server: uri.to_owned(), user: None, password: String::new() }
+    }
+}
+
+/// Puts the user's credentials into every call.
+#[derive(Clone, Debug)]
+struct SignIn(Option<AsciiMetadataValue>);
+
+impl SignIn {
+    fn new(args: &ServerArgs) -> Result<Self> {
+        let Some(user) = &args.user else { return Ok(Self(None)) };
+        let credentials = BASE64_STANDARD.encode(format!("{user}:{}", args.password));
+        let header = format!("Basic {credentials}").parse();
+        let mut header: AsciiMetadataValue =
+            header.map_err(|_| Error::invalid("the user's credentials cannot be sent"))?;
+        header.set_sensitive(true);
+        Ok(Self(Some(header)))
+    }
+}
+
+impl Interceptor for SignIn {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(credentials) = &self.0 {
+            request.metadata_mut().insert("authorization", credentials.clone());
+        }
+        Ok(request)
+    }
 }
 
 /// A connection to a server.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
-    inner: FlightServiceClient<Channel>,
+    inner: FlightServiceClient<InterceptedService<Channel, SignIn>>,
     /// The address as the user gave it, for messages.
     server: String,
 }
@@ -51,7 +96,7 @@ impl Client {
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
         let channel = endpoint.connect().await.map_err(|error| unreachable(&args.server, error))?;
-        let inner = FlightServiceClient::new(channel)
+        let inner = FlightServiceClient::with_interceptor(channel, SignIn::new(args)?)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
         Ok(Self { inner, server: args.server.clone() })
@@ -309,7 +354,7 @@ mod tests {
         // Bound and dropped: nobody listens there.
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let server = format!("grpc://127.0.0.1:{port}");
-        let error = Client::connect(&ServerArgs { server: server.clone() }).await.unwrap_err();
+        let error = Client::connect(&ServerArgs::at(&server)).await.unwrap_err();
         let wanted = format!("cannot reach {server}: is the server running? start one with `merganser serve`");
         assert_eq!(error.message(), wanted);
         assert_eq!(error.kind(), ErrorKind::Unavailable);

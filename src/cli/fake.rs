@@ -58,7 +58,7 @@ pub(super) struct Fake {
 /// Starts a server that does what `script` says; it ends with the test's runtime.
 pub(super) async fn start(script: Script) -> (ServerArgs, Arc<Mutex<Seen>>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let server = ServerArgs { server: format!("grpc://{}", listener.local_addr().unwrap()) };
+    let server = ServerArgs::at(&format!("grpc://{}", listener.local_addr().unwrap()));
     let fake = Fake { script, ..Fake::default() };
     let seen = Arc::clone(&fake.seen);
     let service = FlightServiceServer::new(fake).max_decoding_message_size(usize::MAX);

@@ -16,7 +16,14 @@ const PREFIX: &str = "MERGANSER_";
 /// The setting that has more names than its own variable: from weak to strong.
 const FILTER: (&str, [&str; 2]) = ("log.filter", ["RUST_LOG", "MERGANSER_LOG"]);
 /// Variables that are no settings of the server: the client commands' and the tests' own.
-const NOT_SETTINGS: [&str; 4] = ["MERGANSER_BIN", "MERGANSER_LOG", "MERGANSER_SERVER", "MERGANSER_SKIP_CLIENT_TESTS"];
+const NOT_SETTINGS: [&str; 6] = [
+    "MERGANSER_BIN",
+    "MERGANSER_LOG",
+    "MERGANSER_PASSWORD",
+    "MERGANSER_SERVER",
+    "MERGANSER_SKIP_CLIENT_TESTS",
+    "MERGANSER_USER",
+];
 /// How many letters a name may be off to be a typing mistake.
 const TYPING_MISTAKES_MAX: usize = 3;
 

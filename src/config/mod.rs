@@ -37,6 +37,10 @@ pub struct Config {
     pub database: Database,
     /// DuckDB, and the statements that run in it.
     pub engine: Engine,
+    /// Who may call.
+    pub auth: Auth,
+    /// Sessions and transactions of clients.
+    pub session: Session,
     /// Results on their way out.
     pub query: Query,
     /// Rows on their way in.
@@ -184,6 +188,50 @@ impl Default for Engine {
     }
 }
 
+/// Who may call: one user, or everybody when no password is set.
+#[derive(Clone, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Auth {
+    /// The user's name.
+    pub user: String,
+    /// The user's password; empty: every call is allowed.
+    #[serde(serialize_with = "text::secret")]
+    pub password: String,
+}
+
+impl std::fmt::Debug for Auth {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Auth").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+/// Sessions and transactions of clients.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Session {
+    /// Sessions that something is kept for; more are RESOURCE_EXHAUSTED.
+    pub sessions_max: usize,
+    /// Time after which a session that is not used ends.
+    #[serde(with = "text::duration")]
+    pub idle_timeout: Duration,
+    /// Transactions that are open at once; more are RESOURCE_EXHAUSTED.
+    pub transactions_max: usize,
+    /// Time after which a transaction that is not used is rolled back.
+    #[serde(with = "text::duration")]
+    pub transaction_idle_timeout: Duration,
+}
+
+impl Default for Session {
+    fn default() -> Self {
+        Self {
+            sessions_max: 1024,
+            idle_timeout: Duration::from_hours(1),
+            transactions_max: 1024,
+            transaction_idle_timeout: Duration::from_mins(5),
+        }
+    }
+}
+
 /// Results on their way out.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -206,6 +254,16 @@ pub struct Query {
     /// Time after which such a result is dropped.
     #[serde(with = "text::duration")]
     pub results_expire: Duration,
+    /// Queries that are planned and wait for their DoGet; beyond it the oldest is planned again when it comes.
+    pub plans_max: usize,
+    /// Time that a plan waits.
+    #[serde(with = "text::duration")]
+    pub plans_expire: Duration,
+    /// Prepared statements of all clients; beyond it the one not used for longest is closed.
+    pub prepared_max: usize,
+    /// Bytes of the parameters that are bound to one statement.
+    #[serde(with = "text::size")]
+    pub parameters_bytes_max: ByteSize,
 }
 
 impl Default for Query {
@@ -218,6 +276,10 @@ impl Default for Query {
             result_bytes_max: ByteSize::mib(64),
             results_max: 64,
             results_expire: Duration::from_mins(5),
+            plans_max: 64,
+            plans_expire: Duration::from_secs(30),
+            prepared_max: 4096,
+            parameters_bytes_max: ByteSize::mib(64),
         }
     }
 }

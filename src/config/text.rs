@@ -41,6 +41,11 @@ pub(super) mod size {
     }
 }
 
+/// A secret, which is never written: only whether there is one.
+pub(super) fn secret<S: serde::Serializer>(value: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(if value.is_empty() { "" } else { "(set)" })
+}
+
 /// A span of time, as `30s` or `1h 30m`.
 pub(super) mod duration {
     use std::time::Duration;

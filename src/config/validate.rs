@@ -32,6 +32,10 @@ impl Config {
         count("query.batch_rows", query.batch_rows, 1, 1 << 20)?;
         count("query.batches_in_flight", query.batches_in_flight, 1, 64)?;
         count("query.results_max", query.results_max, 1, COUNT_MAX)?;
+        count("query.plans_max", query.plans_max, 1, 4096)?;
+        count("query.prepared_max", query.prepared_max, 1, COUNT_MAX)?;
+        count("session.sessions_max", self.session.sessions_max, 1, COUNT_MAX)?;
+        count("session.transactions_max", self.session.transactions_max, 1, COUNT_MAX)?;
         count("ingest.streams_max", ingest.streams_max, 1, 4096)?;
         count("ingest.ids_max", ingest.ids_max, 0, COUNT_MAX)?;
         count("ingest.json_depth_max", ingest.json_depth_max, 1, 10_000)
@@ -49,6 +53,7 @@ impl Config {
         size("engine.checkpoint_threshold", engine.checkpoint_threshold, mib(1), ByteSize::tib(1))?;
         size("query.batch_bytes_max", self.query.batch_bytes_max, kib(64), gib(1))?;
         size("query.result_bytes_max", self.query.result_bytes_max, kib(64), gib(16))?;
+        size("query.parameters_bytes_max", self.query.parameters_bytes_max, kib(64), gib(16))?;
         size("query.streaming_buffer", self.query.streaming_buffer, kib(64), gib(4))?;
         size("ingest.stream_memory", ingest.stream_memory, mib(1), ByteSize::tib(1))?;
         size("ingest.memory", ingest.memory, ingest.stream_memory, ByteSize::tib(1))?;
@@ -64,6 +69,9 @@ impl Config {
         duration("engine.statements_queue_wait", self.engine.statements_queue_wait, zero, day)?;
         duration("engine.query_timeout", self.engine.query_timeout, zero, day * 30)?;
         duration("query.results_expire", self.query.results_expire, second, day)?;
+        duration("query.plans_expire", self.query.plans_expire, millisecond, day)?;
+        duration("session.idle_timeout", self.session.idle_timeout, second, day * 30)?;
+        duration("session.transaction_idle_timeout", self.session.transaction_idle_timeout, second, day * 30)?;
         duration("ingest.idle_timeout", self.ingest.idle_timeout, millisecond, day)
     }
 

@@ -4,7 +4,7 @@
 //! interrupted again and again until it has ended.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use duckdb_neo::connection::InterruptHandle;
@@ -23,8 +23,10 @@ const OVERDUE: u8 = 2;
 pub(in crate::engine) struct Cancel {
     state: AtomicU8,
     ended: AtomicBool,
-    deadline: Option<Instant>,
-    interrupt: OnceLock<InterruptHandle>,
+    deadline: Mutex<Option<Instant>>,
+    /// The connection that works now. Under the lock while it is interrupted, so that a connection which goes on to other work
+    /// is never interrupted for this one.
+    interrupt: Mutex<Option<InterruptHandle>>,
 }
 
 impl Cancel {
@@ -38,14 +40,19 @@ impl Cancel {
         Arc::new(Self {
             state: AtomicU8::new(RUNNING),
             ended: AtomicBool::new(false),
-            deadline,
-            interrupt: OnceLock::new(),
+            deadline: Mutex::new(deadline),
+            interrupt: Mutex::default(),
         })
     }
 
     /// The caller gave up: interrupts DuckDB now, and the watchdog goes on doing so.
     pub(in crate::engine) fn cancel(&self) {
         self.stop(CANCELLED);
+    }
+
+    /// Gives the work another time to end by.
+    pub(in crate::engine) fn set_deadline(&self, deadline: Option<Instant>) {
+        *self.deadline.lock().unwrap_or_else(PoisonError::into_inner) = deadline;
     }
 
     /// Whether the work may go on.
@@ -71,8 +78,13 @@ impl Cancel {
         }
     }
 
+    fn connection(&self) -> MutexGuard<'_, Option<InterruptHandle>> {
+        self.interrupt.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn is_overdue(&self) -> bool {
-        self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+        let deadline = *self.deadline.lock().unwrap_or_else(PoisonError::into_inner);
+        deadline.is_some_and(|deadline| Instant::now() >= deadline)
     }
 
     fn stop(&self, state: u8) {
@@ -83,7 +95,7 @@ impl Cancel {
     }
 
     fn interrupt(&self) {
-        if let Some(interrupt) = self.interrupt.get()
+        if let Some(interrupt) = &*self.connection()
             && let Err(error) = interrupt.interrupt()
         {
             tracing::debug!(%error, "cannot interrupt");
@@ -109,6 +121,14 @@ pub(in crate::engine) struct Watch(Arc<Cancel>);
 impl Drop for Watch {
     fn drop(&mut self) {
         self.0.ended.store(true, Ordering::Release);
+        *self.0.connection() = None;
+    }
+}
+
+impl Watch {
+    /// The work goes on on another connection.
+    pub(in crate::engine) fn retarget(&self, interrupt: InterruptHandle) {
+        *self.0.connection() = Some(interrupt);
     }
 }
 
@@ -133,14 +153,18 @@ impl Watchdog {
 
     /// Whether any work is under way.
     pub(in crate::engine) fn is_idle(&self) -> bool {
-        let ended = |cancel: &Weak<Cancel>| cancel.upgrade().is_none_or(|cancel| cancel.ended.load(Ordering::Acquire));
-        self.0.lock().iter().all(ended)
+        self.count() == 0
+    }
+
+    /// Pieces of work under way.
+    pub(in crate::engine) fn count(&self) -> usize {
+        let list = self.0.lock();
+        list.iter().filter_map(Weak::upgrade).filter(|cancel| !cancel.ended.load(Ordering::Acquire)).count()
     }
 
     /// Watches `cancel`, whose work runs on the connection of `interrupt`, until the answer is dropped.
     pub(in crate::engine) fn watch(&self, cancel: &Arc<Cancel>, interrupt: InterruptHandle) -> Watch {
-        // One piece of work has one connection; a second call would watch the same one.
-        drop(cancel.interrupt.set(interrupt));
+        *cancel.connection() = Some(interrupt);
         self.0.lock().push(Arc::downgrade(cancel));
         self.0.changed.notify_one();
         Watch(Arc::clone(cancel))
@@ -158,7 +182,7 @@ impl Drop for Watchdog {
 }
 
 impl Watched {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Weak<Cancel>>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Weak<Cancel>>> {
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

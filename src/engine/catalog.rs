@@ -1,14 +1,14 @@
 //! The catalog: which tables and views there are, their columns, their rows and sizes; dropping.
 
 use std::collections::HashMap;
-use std::time::Instant;
 
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{Int64Type, Schema, SchemaRef};
 use duckdb_neo::Parameters;
 
+use super::session::Wants;
 use super::work::{Work, quote};
-use super::{CATALOG, Engine, Rows, SCHEMA, Started, metadata, statement};
+use super::{CATALOG, Call, Engine, Rows, SCHEMA, Started, metadata, statement};
 use crate::error::{Error, Result};
 use crate::tables::Kind;
 
@@ -60,7 +60,7 @@ impl Engine {
     /// All tables and views of the data file's main schema but the server's own, by name; filtered by kind and by a LIKE
     /// pattern of the name (`\` escapes), without regard to case.
     pub async fn tables(&self, kind: Option<Kind>, name_like: Option<String>) -> Result<Vec<TableListing>> {
-        self.run(None, move |work| {
+        self.run(&Call::default(), move |work| {
             let mut listings = work.relations(name_like.as_deref())?;
             listings.retain(|listing| {
                 !metadata::is_server_table(&listing.name) && kind.is_none_or(|kind| listing.kind == kind)
@@ -76,22 +76,22 @@ impl Engine {
 
     /// The columns of a table or view, `_metadata` too.
     pub async fn describe(&self, table: String) -> Result<TableDescription> {
-        self.run(None, move |work| work.describe(&table)).await
+        self.run(&Call::default(), move |work| work.describe(&table)).await
     }
 
     /// Whether there is a table or view of this name.
     pub async fn table_exists(&self, table: String) -> Result<bool> {
-        self.run(None, move |work| Ok(work.relation(&table)?.is_some())).await
+        self.run(&Call::default(), move |work| Ok(work.relation(&table)?.is_some())).await
     }
 
     /// The kind of a table or view, if it is there.
-    pub async fn table_kind(&self, table: String) -> Result<Option<Kind>> {
-        self.run(None, move |work| Ok(work.relation(&table)?.map(|listing| listing.kind))).await
+    pub async fn table_kind(&self, table: String, call: &Call) -> Result<Option<Kind>> {
+        self.run_as(call, Wants::Transaction, move |work| Ok(work.relation(&table)?.map(|listing| listing.kind))).await
     }
 
     /// The rows of a table now.
     pub async fn row_count(&self, table: String) -> Result<i64> {
-        self.run(None, move |work| {
+        self.run(&Call::default(), move |work| {
             let mut listings = vec![work.find_relation(&table)?];
             work.count_rows(&mut listings)?;
             Ok(listings.first().and_then(|listing| listing.row_count).unwrap_or(-1))
@@ -100,9 +100,9 @@ impl Engine {
     }
 
     /// Streams a table or view.
-    pub async fn scan(&self, table: String, deadline: Option<Instant>) -> Result<Rows> {
-        let TableDescription { name, arrow_schema, .. } = self.run(deadline, move |work| work.describe(&table)).await?;
-        match self.query(format!("FROM {CATALOG}.{SCHEMA}.{}", quote(&name)), deadline).await? {
+    pub async fn scan(&self, table: String, call: &Call) -> Result<Rows> {
+        let TableDescription { name, arrow_schema, .. } = self.run(call, move |work| work.describe(&table)).await?;
+        match self.query(format!("FROM {CATALOG}.{SCHEMA}.{}", quote(&name)), None, call).await? {
             Started::Rows(rows) => Ok(rows.with_schema(arrow_schema)),
             Started::Change => Err(Error::internal("a scan was taken for a change")),
         }
@@ -110,7 +110,7 @@ impl Engine {
 
     /// Drops a table and its metadata, in one transaction; false when `if_exists` and it is not there.
     pub async fn drop_table(&self, table: String, if_exists: bool) -> Result<bool> {
-        self.run(None, move |work| work.drop_table(&table, if_exists)).await
+        self.run(&Call::default(), move |work| work.drop_table(&table, if_exists)).await
     }
 }
 
@@ -145,6 +145,27 @@ impl Work {
     pub(in crate::engine) fn relation(&self, table: &str) -> Result<Option<TableListing>> {
         let pattern = table.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
         Ok(self.relations(Some(&pattern))?.into_iter().next())
+    }
+
+    /// One plain table or view of another schema, or of the session's temporary ones.
+    pub(in crate::engine) fn relation_at(
+        &self,
+        catalog: &str,
+        schema: &str,
+        table: &str,
+    ) -> Result<Option<TableListing>> {
+        let sql = "SELECT table_name, table_type FROM information_schema.tables WHERE table_catalog = $1 AND table_schema = $2 \
+                   AND lower(table_name) = lower($3)";
+        let batches = self.collect(sql, Parameters::positional(&[&catalog, &schema, &table]))?;
+        let Some(batch) = batches.first().filter(|batch| batch.num_rows() > 0) else { return Ok(None) };
+        let is_view = batch.column(1).as_string::<i32>().value(0) == "VIEW";
+        Ok(Some(TableListing {
+            name: batch.column(0).as_string::<i32>().value(0).to_owned(),
+            kind: if is_view { Kind::View } else { Kind::Table },
+            row_count: None,
+            fetched_at: None,
+            size_bytes: None,
+        }))
     }
 
     /// One table or view.
@@ -212,14 +233,15 @@ impl Work {
             }
         }
         let statement =
-            statement::single(&self.connection, &format!("FROM {CATALOG}.{SCHEMA}.{}", quote(&listing.name)))?;
-        let arrow_schema = with_nullability(&self.schema_of(&statement)?, &columns);
+            statement::single(self.connection(), &format!("FROM {CATALOG}.{SCHEMA}.{}", quote(&listing.name)))?;
+        let arrow_schema = with_nullability(&self.planned_schema(&statement)?, &columns);
         Ok(TableDescription { name: listing.name, kind: listing.kind, columns, arrow_schema })
     }
 
     fn drop_table(&self, table: &str, if_exists: bool) -> Result<bool> {
         metadata::refuse_server_table(table)?;
-        let _lock = self.lock_table(&table.to_lowercase())?;
+        let lock = self.lock_table(&table.to_lowercase())?;
+        let _lock = self.keep_lock(lock);
         let listing = match self.find_relation(table) {
             Err(error) if if_exists && error.kind() == crate::error::ErrorKind::NotFound => return Ok(false),
             found => found?,

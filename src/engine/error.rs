@@ -95,8 +95,13 @@ fn classify_words(message: &str) -> Option<ErrorKind> {
 /// DuckDB's message on one line, without what repeats the SQL: `LINE 1: …` and the carets under it.
 fn present(message: &str) -> String {
     let is_marker = |line: &str| !line.is_empty() && line.chars().all(|c| c == '^' || c == '~');
-    // Far from every name of the user's, DuckDB suggests a table of its own.
-    let is_noise = |line: &str| line.is_empty() || line.starts_with("LINE ") || line.starts_with("Did you mean \"pg_");
+    // Far from every name of the user's, DuckDB suggests a table of its own, or of the server's.
+    let is_noise = |line: &str| {
+        line.is_empty()
+            || line.starts_with("LINE ")
+            || line.starts_with("Did you mean \"pg_")
+            || line.starts_with("Did you mean \"_")
+    };
     let lines = message.lines().map(str::trim).filter(|line| !is_noise(line) && !is_marker(line));
     let mut text = lines.collect::<Vec<_>>().join("; ");
     if text.len() > MESSAGE_BYTES_MAX {

@@ -7,7 +7,7 @@ use duckdb_neo::Parameters;
 use duckdb_neo::connection::Connection;
 
 use super::work::{Work, quote};
-use super::{CATALOG, Engine, ingest::Outcome, ingest::Provenance};
+use super::{CATALOG, Call, Engine, ingest::Outcome, ingest::Provenance};
 use crate::error::{Error, Result};
 use crate::tables::{Kind, METADATA_TABLE};
 
@@ -78,7 +78,7 @@ impl Engine {
     /// # Errors
     /// `NotFound` when there is no such table, `FailedPrecondition` when it is not managed.
     pub async fn metadata(&self, table: String) -> Result<Metadata> {
-        self.run(None, move |work| {
+        self.run(&Call::default(), move |work| {
             if let Some(metadata) = find(work, &table)? {
                 return Ok(metadata);
             }

@@ -6,17 +6,22 @@
 //! The DuckDB instance is in-memory and the data file is attached to it as `merganser`, so that a failed checkpoint
 //! invalidates the attachment, which can be attached again, and not the process.
 
+mod bound;
+mod call;
 mod cancel;
 mod catalog;
 mod error;
 mod ffi;
 mod import;
 mod ingest;
+mod listing;
 mod metadata;
 mod open;
 mod output;
+mod parameters;
 mod query;
 mod recovery;
+mod session;
 mod slots;
 mod statement;
 #[cfg(test)]
@@ -32,11 +37,15 @@ use std::time::{Duration, Instant};
 
 use duckdb_neo::instance::Instance;
 
+pub use bound::Bound;
+pub use call::{Call, SessionKey, TransactionId};
 pub use catalog::{ColumnDescription, TableDescription, TableListing};
-pub use ingest::{Chunk, Opened, Outcome, Provenance, ROW_COLUMN, Target, Writer};
+pub use ingest::{Chunk, Opened, Outcome, Provenance, ROW_COLUMN, TablePlace, Target, Writer};
+pub use listing::{Column, Filter, KeyColumn, Named, Reference, Relation, RelationType, SchemaName, Vocabulary};
 pub use metadata::Metadata;
-pub use query::{Executed, Rows, Started};
-pub use statement::{Execution, Insert, Plan};
+pub use query::{Canceller, Executed, Rows, Started};
+pub use session::{Activity, End, Extensions, Settings};
+pub use statement::{Action, Execution, Insert, Plan};
 pub use types::TYPE_KEY;
 
 use crate::config::{Engine as EngineConfig, Query as QueryConfig};
@@ -70,7 +79,8 @@ struct Inner {
     // Dropped in this order: nothing runs any more when the instance closes.
     threads: threads::Threads,
     watchdog: cancel::Watchdog,
-    slots: slots::Slots,
+    sessions: Arc<session::Sessions>,
+    slots: Arc<slots::Slots>,
     imports: Arc<import::Imports>,
     ingests: ingest::Ingests,
     instance: Instance,
@@ -104,6 +114,7 @@ impl Engine {
 
     /// Interrupts what still runs, and writes everything from the WAL into the data file; called when the server stops.
     pub async fn stop(&self) -> Result<()> {
+        self.0.sessions.close_all();
         let until = Instant::now() + STOP_MAX;
         while !self.0.watchdog.is_idle() && Instant::now() < until {
             self.0.watchdog.cancel_all();
@@ -112,13 +123,14 @@ impl Engine {
         if self.0.database.read_only || self.0.database.path.is_none() {
             return Ok(());
         }
-        self.run(None, |work| work.execute(&format!("CHECKPOINT {CATALOG}")).map(drop)).await
+        self.run(&Call::default(), |work| work.execute(&format!("CHECKPOINT {CATALOG}")).map(drop)).await
     }
 
-    /// The time by which a statement has to end: the call's deadline or the query timeout, whichever comes first.
-    fn deadline(&self, call: Option<Instant>) -> Option<Instant> {
-        let timeout = self.0.config.query_timeout;
-        let own = (!timeout.is_zero()).then(|| Instant::now() + timeout);
-        [call, own].into_iter().flatten().min()
+    /// The time by which a statement has to end: the call's deadline, the query timeout or that of the session, whichever
+    /// comes first.
+    fn deadline(&self, call: Option<Instant>, session: Option<Duration>) -> Option<Instant> {
+        let timeouts = [Some(self.0.config.query_timeout), session].into_iter().flatten();
+        let own = timeouts.filter(|timeout| !timeout.is_zero()).map(|timeout| Instant::now() + timeout);
+        call.into_iter().chain(own).min()
     }
 }

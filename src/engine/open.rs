@@ -9,7 +9,10 @@ use duckdb_neo::environment::{Environment, StorageLocation};
 use duckdb_neo::instance::{AttachBuilder, Instance, InstanceBuilder};
 
 use super::threads::Threads;
-use super::{CATALOG, Database, Engine, Inner, cancel::Watchdog, import, ingest, metadata, slots::Slots, timezone};
+use super::{
+    CATALOG, Database, Engine, Inner, cancel::Watchdog, import, ingest, metadata, session::Sessions, slots::Slots,
+    timezone,
+};
 use crate::config::{Config, Engine as EngineConfig};
 use crate::error::{Error, Result};
 
@@ -33,9 +36,12 @@ impl Engine {
             metadata::create_tables(&connection)?;
         }
         drop(connection);
+        let sessions = Arc::new(Sessions::new(config.session.clone()));
+        sessions.start_sweeping()?;
         let inner = Inner {
             threads: Threads::new(engine.open_max, bytes(engine.stack_bytes)),
             watchdog: Watchdog::start()?,
+            sessions,
             slots: Slots::new(engine.statements_max, engine.statements_queue_max, engine.statements_queue_wait),
             imports,
             ingests: ingest::Ingests::default(),

@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -13,6 +13,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use super::cancel::Cancel;
+use super::session::Lane;
 use crate::error::{Error, Result};
 
 /// How often a thread that waits for its client looks whether it was cancelled.
@@ -25,9 +26,25 @@ type End = Arc<Mutex<Option<Result<()>>>>;
 pub(super) struct Output {
     /// Takes the columns, or none when the statement is not a query.
     schema: Option<oneshot::Sender<Result<Option<SchemaRef>>>>,
+    start: Option<oneshot::Receiver<Deadline>>,
     batches: mpsc::Sender<RecordBatch>,
     end: End,
     runtime: Handle,
+}
+
+/// The deadline of whoever wants the rows; none: that of whoever asked for the plan.
+type Deadline = Option<Option<Instant>>;
+
+/// Lets the thread go on from the plan to the rows.
+#[derive(Debug)]
+pub(super) struct Starter(oneshot::Sender<Deadline>);
+
+/// How the wait with a plan ended.
+pub(super) enum Start {
+    /// The rows are wanted.
+    Now(Deadline),
+    /// Nobody will want them, or another statement needs the connection.
+    Gone,
 }
 
 /// The async side.
@@ -35,6 +52,7 @@ pub(super) struct Output {
 pub(super) struct Input {
     pub(super) schema: oneshot::Receiver<Result<Option<SchemaRef>>>,
     pub(super) batches: Batches,
+    pub(super) starter: Starter,
 }
 
 /// The rows on the async side.
@@ -57,11 +75,18 @@ pub(super) enum Sent {
 /// Both sides of a channel of `batches_max`; to be called on the async runtime.
 pub(super) fn channel(batches_max: usize) -> (Output, Input) {
     let (schema_tx, schema) = oneshot::channel();
+    let (start_tx, start) = oneshot::channel();
     let (batches_tx, receiver) = mpsc::channel(batches_max);
     let end = End::default();
-    let output =
-        Output { schema: Some(schema_tx), batches: batches_tx, end: Arc::clone(&end), runtime: Handle::current() };
-    (output, Input { schema, batches: Batches { receiver, end, ended: false } })
+    let output = Output {
+        schema: Some(schema_tx),
+        start: Some(start),
+        batches: batches_tx,
+        end: Arc::clone(&end),
+        runtime: Handle::current(),
+    };
+    let batches = Batches { receiver, end, ended: false };
+    (output, Input { schema, batches, starter: Starter(start_tx) })
 }
 
 impl Output {
@@ -69,6 +94,31 @@ impl Output {
     pub(super) fn begin(&mut self, schema: Option<SchemaRef>) -> Result<bool> {
         let sender = self.schema.take().ok_or_else(|| Error::internal("a query began twice"))?;
         Ok(sender.send(Ok(schema)).is_ok())
+    }
+
+    /// Waits with the plan until its rows are wanted, or `lane`, which it was made on, is; at most `wait_max`.
+    pub(super) fn wait_for_start(&mut self, cancel: &Cancel, lane: Option<&Lane>, wait_max: Duration) -> Result<Start> {
+        let until = Instant::now() + wait_max;
+        let mut start = self.start.take().ok_or_else(|| Error::internal("a query began twice"))?;
+        loop {
+            let waited = self.runtime.block_on(async {
+                tokio::select! {
+                    biased;
+                    started = &mut start => Some(started.map_or(Start::Gone, Start::Now)),
+                    () = contended(lane) => Some(Start::Gone),
+                    () = tokio::time::sleep(LOOK) => (Instant::now() >= until).then_some(Start::Gone),
+                }
+            });
+            match waited {
+                None => cancel.check()?,
+                Some(Start::Now(deadline)) => return Ok(Start::Now(deadline)),
+                Some(Start::Gone) => {
+                    // From here on a start fails; one that came just before counts.
+                    start.close();
+                    return Ok(start.try_recv().map_or(Start::Gone, Start::Now));
+                }
+            }
+        }
     }
 
     /// Sends a batch if there is a place for it.
@@ -85,14 +135,28 @@ impl Output {
     /// # Errors
     /// What `cancel` says if the wait was cancelled or took too long.
     pub(super) fn send(&self, batch: RecordBatch, cancel: &Cancel) -> Result<bool> {
+        Ok(matches!(self.send_unless(batch, cancel, None)?, Sent::Yes))
+    }
+
+    /// The same, unless another statement wants `lane` before there is a place.
+    pub(super) fn send_unless(&self, batch: RecordBatch, cancel: &Cancel, lane: Option<&Lane>) -> Result<Sent> {
         loop {
-            match self.runtime.block_on(async { tokio::time::timeout(LOOK, self.batches.reserve()).await }) {
-                Ok(Ok(place)) => {
-                    place.send(batch);
-                    return Ok(true);
+            let place = self.runtime.block_on(async {
+                tokio::select! {
+                    biased;
+                    place = self.batches.reserve() => Waited::Place(place.ok()),
+                    () = contended(lane) => Waited::Contended,
+                    () = tokio::time::sleep(LOOK) => Waited::Long,
                 }
-                Ok(Err(_)) => return Ok(false),
-                Err(_) => cancel.check()?,
+            });
+            match place {
+                Waited::Place(Some(place)) => {
+                    place.send(batch);
+                    return Ok(Sent::Yes);
+                }
+                Waited::Place(None) => return Ok(Sent::Gone),
+                Waited::Contended => return Ok(Sent::NotYet(batch)),
+                Waited::Long => cancel.check()?,
             }
         }
     }
@@ -104,6 +168,27 @@ impl Output {
             (Some(schema), Err(error)) => drop(schema.send(Err(error))),
             (_, end) => *self.end.lock().unwrap_or_else(PoisonError::into_inner) = Some(end),
         }
+    }
+}
+
+/// How a wait for a place ended.
+enum Waited<'a> {
+    Place(Option<mpsc::Permit<'a, RecordBatch>>),
+    Contended,
+    Long,
+}
+
+async fn contended(lane: Option<&Lane>) {
+    match lane {
+        Some(lane) => lane.contended().await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Starter {
+    /// False when the thread has not waited that long.
+    pub(super) fn start(self, deadline: Deadline) -> bool {
+        self.0.send(deadline).is_ok()
     }
 }
 

@@ -1,6 +1,10 @@
 //! Queries: a statement's rows stream out of DuckDB as its workers make them, a few batches ahead of the client.
+//!
+//! A query is planned when it is asked for, and runs when its rows are first wanted. Until then its thread waits with the
+//! plan; on a session's connection it gives way to another statement, and is planned again when it is wanted after all.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -8,26 +12,43 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use duckdb_neo::Parameters;
 use duckdb_neo::connection::SettingScope;
+use duckdb_neo::query_result::ArrowQueryResult;
+use duckdb_neo::statement::Statement;
 use futures::Stream;
 
-use super::output::{Batches, Input, Output, Sent};
+use super::cancel::Cancel;
+use super::output::{Batches, Input, Output, Sent, Start, Starter};
+use super::session::Wants;
 use super::slots::Slot;
 use super::work::{CancelOnDrop, Work};
-use super::{Engine, ffi, output, types};
+use super::{Bound, Call, Engine, bound, ffi, output, types};
 use crate::error::{Error, Result};
 
-/// The rows of a query: a stream of batches that ends with the last row or with an error. Dropping it interrupts the query.
+/// The rows of a query: a stream of batches that ends with the last row or with an error. It runs from the first poll on;
+/// dropping it interrupts it.
 #[derive(Debug)]
 pub struct Rows {
     schema: SchemaRef,
     batches: Batches,
-    _cancel: CancelOnDrop,
+    starter: Option<Starter>,
+    cancel: CancelOnDrop,
+}
+
+/// Cancels a query from elsewhere.
+#[derive(Clone, Debug)]
+pub struct Canceller(Arc<Cancel>);
+
+impl Canceller {
+    /// Cancels it.
+    pub fn cancel(&self) {
+        self.0.cancel();
+    }
 }
 
 /// What starting a query came to.
 #[derive(Debug)]
 pub enum Started {
-    /// It runs.
+    /// It is planned.
     Rows(Rows),
     /// The statement changes something, and has not been started: execute it.
     Change,
@@ -61,75 +82,218 @@ impl Rows {
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
     }
+
+    /// Lets the query run, for a caller who gives up at `deadline`; false when its plan is gone, and it has to be asked for
+    /// again.
+    pub fn start(&mut self, deadline: Option<Instant>) -> bool {
+        self.starter.take().is_none_or(|starter| starter.start(Some(deadline)))
+    }
+
+    /// What cancels it.
+    pub fn canceller(&self) -> Canceller {
+        Canceller(Arc::clone(&self.cancel.0))
+    }
 }
 
 impl Stream for Rows {
     type Item = Result<RecordBatch>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if let Some(starter) = self.starter.take()
+            && !starter.start(None)
+        {
+            return Poll::Ready(Some(Err(Error::not_found("the plan of this query is gone: ask for it again"))));
+        }
         self.batches.poll(context)
     }
 }
 
 impl Engine {
-    /// Starts a query; answers once its columns are known, so that an error in the statement is a clean answer.
-    pub async fn query(&self, sql: String, deadline: Option<Instant>) -> Result<Started> {
-        let (mut output, Input { schema, batches }) = output::channel(self.0.query.batches_in_flight);
-        let cancel = self.spawn(deadline, move |work| {
+    /// Plans a query; answers once its columns are known, so that an error in the statement is a clean answer. It runs once for
+    /// each row of `bound`.
+    pub async fn query(&self, sql: String, bound: Option<Bound>, call: &Call) -> Result<Started> {
+        let (mut output, Input { schema, batches, starter }) = output::channel(self.0.query.batches_in_flight);
+        let cancel = self.spawn(call, Wants::Statement, move |work| {
             let end = match work {
-                Ok(work) => produce(&work, &sql, &mut output).map_err(|error| work.explain(error)),
+                Ok(work) => produce(work, &sql, bound.as_ref(), &mut output),
                 Err(error) => Err(error),
             };
             output.finish(end);
         })?;
         let schema = schema.await.map_err(|_| Error::internal("the engine ended without an answer"))??;
         Ok(match schema {
-            Some(schema) => Started::Rows(Rows { schema, batches, _cancel: cancel }),
+            Some(schema) => Started::Rows(Rows { schema, batches, starter: Some(starter), cancel }),
             None => Started::Change,
         })
     }
 }
 
 /// Runs the query of `sql` and sends its rows, until the last one or until the client is gone.
-fn produce(work: &Work, sql: &str, output: &mut Output) -> Result<()> {
+fn produce(mut work: Work, sql: &str, bound: Option<&Bound>, output: &mut Output) -> Result<()> {
+    let rest = stream(&mut work, sql, bound, output).map_err(|error| work.explain(error))?;
+    // Others may have the session's connection while the client reads what is left.
+    let cancel = Arc::clone(&work.cancel);
+    drop(work);
+    for batch in rest {
+        if !output.send(batch, &cancel)? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Streams the rows; answers those that were taken from DuckDB to give way to another statement, and are not sent yet.
+fn stream(work: &mut Work, sql: &str, bound: Option<&Bound>, output: &mut Output) -> Result<Vec<RecordBatch>> {
+    let nothing = Vec::new();
     let mut slot = Some(work.slot()?);
     let Some(statement) = work.read_query(sql)? else {
-        return output.begin(None).map(drop);
+        return output.begin(None).map(|_| nothing);
     };
+    bound::check(&statement, bound)?;
     // DuckDB has this limit per connection only.
     let buffer = format!("{}B", work.engine.query.streaming_buffer.as_u64());
-    work.connection.config()?.set_text("streaming_buffer_size", &buffer, SettingScope::Session)?;
-    let types = types::of(&work.connection, &statement)?;
-    let mut result = statement.arrow_query(&work.connection, Parameters::None, Some(work.engine.query.batch_rows))?;
+    work.connection().config()?.set_text("streaming_buffer_size", &buffer, SettingScope::Session)?;
+    let types = types::of(work.connection(), &statement)?;
+    let mut runs = Runs::new(work, &statement, bound);
+    let Some(mut result) = runs.next().transpose()? else {
+        // No row of parameters: no run, but columns all the same.
+        let schema = work.planned_schema(&statement)?;
+        return output.begin(Some(schema)).map(|_| nothing);
+    };
     let schema = types::annotate(&*ffi::schema_from(result.schema()?)?, &types);
     if !output.begin(Some(SchemaRef::clone(&schema)))? {
-        return Ok(());
+        return Ok(nothing);
     }
-    loop {
-        work.cancel.check()?;
-        let Some(array) = result.next_array()? else { return Ok(()) };
-        if array.is_empty() {
-            continue;
+    drop(slot.take());
+    match output.wait_for_start(&work.cancel, work.lane(), work.engine.query.plans_expire)? {
+        Start::Gone => return Ok(nothing),
+        Start::Now(deadline) => {
+            if let Some(deadline) = deadline {
+                let session = work.session.as_ref().and_then(super::session::InUse::query_timeout);
+                work.cancel.set_deadline(Engine(Arc::clone(&work.engine)).deadline(deadline, session));
+            }
         }
-        let batch = ffi::batch_from(array, &schema)?;
-        if !send(work, &mut slot, output, batch)? {
-            return Ok(());
+    }
+    slot = Some(work.slot()?);
+    loop {
+        match send_all(work, &mut slot, output, &mut result, &schema)? {
+            Sending::Done => {}
+            Sending::Gone => return Ok(nothing),
+            Sending::Yield(rest) => return Ok(rest),
+        }
+        drop(result);
+        match runs.next().transpose()? {
+            Some(next) => result = next,
+            None => return Ok(nothing),
         }
     }
 }
 
-/// Sends a batch; gives the slot back while the client is not ready. False when the client is gone.
-fn send<'a>(work: &'a Work, slot: &mut Option<Slot<'a>>, output: &Output, batch: RecordBatch) -> Result<bool> {
-    match output.try_send(batch) {
-        Sent::Yes => Ok(true),
-        Sent::Gone => Ok(false),
-        Sent::NotYet(batch) => {
-            drop(slot.take());
-            if !output.send(batch, &work.cancel)? {
-                return Ok(false);
+/// The runs of a statement: one, or one for each row of parameters.
+struct Runs<'a> {
+    work: &'a Work,
+    statement: &'a Statement<'static>,
+    rows: Option<Box<dyn Iterator<Item = Result<bound::Row>> + 'a>>,
+    once: bool,
+}
+
+impl<'a> Runs<'a> {
+    fn new(work: &'a Work, statement: &'a Statement<'static>, bound: Option<&'a Bound>) -> Self {
+        let rows = bound.map(|bound| Box::new(bound.values(work, statement)) as _);
+        Self { work, statement, once: rows.is_none(), rows }
+    }
+
+    fn run(&self, parameters: Parameters<'_>) -> Result<ArrowQueryResult<'a>> {
+        let batch_rows = self.work.engine.query.batch_rows;
+        Ok(self.statement.arrow_query(self.work.connection(), parameters, Some(batch_rows))?)
+    }
+}
+
+impl<'a> Iterator for Runs<'a> {
+    type Item = Result<ArrowQueryResult<'a>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if std::mem::take(&mut self.once) {
+            return Some(self.run(Parameters::None));
+        }
+        let row = self.rows.as_mut()?.next()?;
+        Some(row.and_then(|row| row.with(|parameters| self.run(parameters))))
+    }
+}
+
+/// What became of a run's rows.
+enum Sending {
+    /// All are sent.
+    Done,
+    /// The client is gone.
+    Gone,
+    /// Another statement wants the connection: all are taken from DuckDB, and these are not sent yet.
+    Yield(Vec<RecordBatch>),
+}
+
+fn send_all(
+    work: &Work,
+    slot: &mut Option<Slot>,
+    output: &Output,
+    result: &mut ArrowQueryResult<'_>,
+    schema: &SchemaRef,
+) -> Result<Sending> {
+    while let Some(batch) = next_batch(work, result, schema)? {
+        match output.try_send(batch) {
+            Sent::Yes => {}
+            Sent::Gone => return Ok(Sending::Gone),
+            // The slot is another statement's while the client is not ready.
+            Sent::NotYet(batch) => {
+                drop(slot.take());
+                match output.send_unless(batch, &work.cancel, work.lane())? {
+                    Sent::Yes => *slot = Some(work.slot()?),
+                    Sent::Gone => return Ok(Sending::Gone),
+                    Sent::NotYet(batch) => {
+                        *slot = Some(work.slot()?);
+                        let (rest, all) = take_rest(work, result, schema, batch)?;
+                        if all {
+                            return Ok(Sending::Yield(rest));
+                        }
+                        drop(slot.take());
+                        for batch in rest {
+                            if !output.send(batch, &work.cancel)? {
+                                return Ok(Sending::Gone);
+                            }
+                        }
+                        *slot = Some(work.slot()?);
+                    }
+                }
             }
-            *slot = Some(work.slot()?);
-            Ok(true)
         }
     }
+    Ok(Sending::Done)
+}
+
+/// The next batch that is not empty.
+fn next_batch(work: &Work, result: &mut ArrowQueryResult<'_>, schema: &SchemaRef) -> Result<Option<RecordBatch>> {
+    loop {
+        work.cancel.check()?;
+        let Some(array) = result.next_array()? else { return Ok(None) };
+        if !array.is_empty() {
+            return Ok(Some(ffi::batch_from(array, schema)?));
+        }
+    }
+}
+
+/// Takes what is left of a result into memory, after `first`; false when it is more than may be held.
+fn take_rest(
+    work: &Work,
+    result: &mut ArrowQueryResult<'_>,
+    schema: &SchemaRef,
+    first: RecordBatch,
+) -> Result<(Vec<RecordBatch>, bool)> {
+    let bytes_max = usize::try_from(work.engine.query.result_bytes_max.as_u64()).unwrap_or(usize::MAX);
+    let mut bytes = first.get_array_memory_size();
+    let mut rest = vec![first];
+    while bytes <= bytes_max {
+        let Some(batch) = next_batch(work, result, schema)? else { return Ok((rest, true)) };
+        bytes += batch.get_array_memory_size();
+        rest.push(batch);
+    }
+    Ok((rest, false))
 }

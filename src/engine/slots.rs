@@ -1,7 +1,7 @@
 //! How many statements run at once. A statement holds a slot while DuckDB works for it, and gives it back while it waits
 //! for its client, so that a slow reader never keeps others from running.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::cancel::Cancel;
@@ -28,19 +28,19 @@ struct State {
 
 /// The right to run; gives itself back when dropped.
 #[derive(Debug)]
-pub(in crate::engine) struct Slot<'a>(&'a Slots);
+pub(in crate::engine) struct Slot(Arc<Slots>);
 
 impl Slots {
     /// `running_max` at once; `queue_max` more may wait, each at most `wait_max`.
-    pub(in crate::engine) fn new(running_max: usize, queue_max: usize, wait_max: Duration) -> Self {
-        Self { state: Mutex::default(), freed: Condvar::new(), running_max, queue_max, wait_max }
+    pub(in crate::engine) fn new(running_max: usize, queue_max: usize, wait_max: Duration) -> Arc<Self> {
+        Arc::new(Self { state: Mutex::default(), freed: Condvar::new(), running_max, queue_max, wait_max })
     }
 
     /// Waits for a slot.
     ///
     /// # Errors
     /// `ResourceExhausted` when the queue is full or the wait is over; what `cancel` says if it was cancelled.
-    pub(in crate::engine) fn acquire(&self, cancel: &Cancel) -> Result<Slot<'_>> {
+    pub(in crate::engine) fn acquire(self: &Arc<Self>, cancel: &Cancel) -> Result<Slot> {
         let mut state = self.lock();
         if state.running >= self.running_max && state.waiting >= self.queue_max {
             return Err(Error::exhausted(format!(
@@ -57,7 +57,7 @@ impl Slots {
             }
             if state.running < self.running_max {
                 state.running += 1;
-                break Ok(Slot(self));
+                break Ok(Slot(Arc::clone(self)));
             }
             if Instant::now() >= until {
                 break Err(Error::exhausted(format!(
@@ -73,13 +73,18 @@ impl Slots {
 
     /// Gives the caller's slot back while it waits for something that another statement may need a slot to get done, such as a
     /// table's lock; the caller has its slot again afterwards, whatever came of the wait.
-    pub(in crate::engine) fn without<T>(&self, cancel: &Cancel, wait: impl FnOnce() -> Result<T>) -> Result<T> {
+    pub(in crate::engine) fn without<T>(
+        self: &Arc<Self>,
+        cancel: &Cancel,
+        wait: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
         self.give_back();
         let outcome = wait();
         match self.acquire(cancel) {
             // The caller's own guard gives it back.
             Ok(slot) => {
-                std::mem::forget(slot);
+                self.lock().running += 1;
+                drop(slot);
                 outcome
             }
             Err(error) => {
@@ -99,7 +104,7 @@ impl Slots {
     }
 }
 
-impl Drop for Slot<'_> {
+impl Drop for Slot {
     fn drop(&mut self) {
         self.0.give_back();
     }

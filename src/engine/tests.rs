@@ -42,7 +42,7 @@ async fn ingest(
     batches: &[RecordBatch],
 ) -> crate::error::Result<Outcome> {
     let budget = Budget::new(config);
-    let mut ingest = Ingest::open(engine, &budget, request, batches[0].schema_ref()).await?;
+    let mut ingest = Ingest::open(engine, &budget, request, batches[0].schema_ref(), &Call::default()).await?;
     for batch in batches {
         ingest.write(batch.clone()).await?;
     }
@@ -54,7 +54,7 @@ fn request(mode: Mode, on_duplicate: OnDuplicate) -> Request {
 }
 
 async fn numbers(engine: &Engine, sql: &str) -> Vec<i64> {
-    let Started::Rows(mut rows) = engine.query(sql.to_owned(), None).await.unwrap() else {
+    let Started::Rows(mut rows) = engine.query(sql.to_owned(), None, &Call::default()).await.unwrap() else {
         panic!("{sql} is a change")
     };
     let mut numbers = Vec::new();
@@ -65,7 +65,7 @@ async fn numbers(engine: &Engine, sql: &str) -> Vec<i64> {
 }
 
 async fn texts(engine: &Engine, sql: &str) -> Vec<String> {
-    let Started::Rows(mut rows) = engine.query(sql.to_owned(), None).await.unwrap() else {
+    let Started::Rows(mut rows) = engine.query(sql.to_owned(), None, &Call::default()).await.unwrap() else {
         panic!("{sql} is a change")
     };
     let mut texts = Vec::new();
@@ -76,16 +76,16 @@ async fn texts(engine: &Engine, sql: &str) -> Vec<String> {
 }
 
 async fn execute(engine: &Engine, sql: &str) -> Executed {
-    match engine.execute(sql.to_owned(), None).await.unwrap() {
+    match engine.execute(sql.to_owned(), None, &Call::default()).await.unwrap() {
         Execution::Done(executed) => executed,
         Execution::Insert(_) => panic!("{sql} is an ingest"),
     }
 }
 
 async fn error_of(engine: &Engine, sql: &str) -> Error {
-    match engine.query(sql.to_owned(), None).await {
+    match engine.query(sql.to_owned(), None, &Call::default()).await {
         Err(error) => error,
-        Ok(Started::Change) => engine.execute(sql.to_owned(), None).await.unwrap_err(),
+        Ok(Started::Change) => engine.execute(sql.to_owned(), None, &Call::default()).await.unwrap_err(),
         Ok(Started::Rows(mut rows)) => loop {
             match rows.next().await {
                 Some(Ok(_)) => {}
@@ -116,8 +116,8 @@ async fn errors_of_duckdb_have_their_kinds() {
         ("INSERT INTO t VALUES (1)", ErrorKind::AlreadyExists),
         ("ATTACH ':memory:' AS x", ErrorKind::PermissionDenied),
         ("FROM read_csv('/etc/passwd')", ErrorKind::PermissionDenied),
-        ("BEGIN", ErrorKind::Unimplemented),
-        ("SET threads = 1", ErrorKind::Unimplemented),
+        ("BEGIN", ErrorKind::FailedPrecondition),
+        ("SET threads = 1", ErrorKind::PermissionDenied),
         ("DROP TABLE _metadata", ErrorKind::FailedPrecondition),
     ] {
         let error = error_of(&engine, sql).await;
@@ -138,7 +138,10 @@ async fn a_statement_past_its_time_is_interrupted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn dropped_rows_interrupt_their_query() {
     let engine = open(&config());
-    let Ok(Started::Rows(rows)) = engine.query("FROM range(100000000000)".to_owned(), None).await else { panic!() };
+    let Ok(Started::Rows(rows)) = engine.query("FROM range(100000000000)".to_owned(), None, &Call::default()).await
+    else {
+        panic!()
+    };
     assert!(!engine.0.watchdog.is_idle());
     drop(rows);
     let until = Instant::now() + Duration::from_secs(30);
@@ -230,7 +233,8 @@ async fn an_ingest_that_does_not_end_leaves_nothing() {
     let budget = Budget::new(&config.ingest);
     let batch = events(&["a"], "lost");
     let create = request(Mode::Create, OnDuplicate::Skip);
-    let mut stream = Ingest::open(&engine, &budget, create.clone(), batch.schema_ref()).await.unwrap();
+    let mut stream =
+        Ingest::open(&engine, &budget, create.clone(), batch.schema_ref(), &Call::default()).await.unwrap();
     stream.write(batch.clone()).await.unwrap();
     let error = ingest(&engine, &config.ingest, create.clone(), std::slice::from_ref(&batch)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{error}");
@@ -262,7 +266,7 @@ async fn sql_keeps_the_promises_of_a_managed_table() {
     assert_eq!(execute(&engine, "DELETE FROM events WHERE insert_id = 'a'").await.changed, Some(1));
     assert_eq!(numbers(&engine, "SELECT row_count FROM _metadata").await, [2]);
     let Execution::Insert(insert) =
-        engine.execute("INSERT INTO Events SELECT * FROM events".to_owned(), None).await.unwrap()
+        engine.execute("INSERT INTO Events SELECT * FROM events".to_owned(), None, &Call::default()).await.unwrap()
     else {
         panic!("not an ingest");
     };

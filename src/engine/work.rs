@@ -1,7 +1,6 @@
 //! One piece of engine work: a connection, whether it was cancelled, and the right to run statements.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -11,16 +10,28 @@ use tokio::sync::oneshot;
 
 use super::cancel::{Cancel, Watch};
 use super::ingest::TableLock;
+use super::session::{InUse, Lease, Place, Settings, Wants};
 use super::slots::Slot;
-use super::{Engine, Inner, ffi, recovery, statement, timezone};
+use super::{Call, Engine, Inner, ffi, recovery, statement, timezone};
 use crate::error::{Error, Result};
 
 /// What a piece of work may use. It lives on an engine thread.
 pub(in crate::engine) struct Work {
+    // Dropped in this order: nobody interrupts the connection any more when it goes back to its lane.
+    watch: Watch,
+    line: Line,
     pub(in crate::engine) engine: Arc<Inner>,
-    pub(in crate::engine) connection: Connection,
     pub(in crate::engine) cancel: Arc<Cancel>,
-    _watch: Watch,
+    pub(in crate::engine) call: Call,
+    pub(in crate::engine) session: Option<InUse>,
+}
+
+/// The connection of a piece of work.
+enum Line {
+    /// Its own.
+    Own(Connection),
+    /// That of a session or a transaction.
+    Leased(Lease),
 }
 
 /// Cancels the work when dropped: a caller who is gone does not wait for the answer.
@@ -34,17 +45,28 @@ impl Drop for CancelOnDrop {
 }
 
 impl Engine {
-    /// Runs `work` on an engine thread with a slot, and waits for it; dropping the future cancels it.
+    /// Runs `work` as a statement of the caller's, on an engine thread with a slot, and waits for it; dropping the future
+    /// cancels it.
     pub(in crate::engine) async fn run<T: Send + 'static>(
         &self,
-        deadline: Option<Instant>,
-        work: impl FnOnce(&Work) -> Result<T> + Send + 'static,
+        call: &Call,
+        work: impl FnOnce(&mut Work) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.run_as(call, Wants::Statement, work).await
+    }
+
+    /// The same for work that wants a certain connection.
+    pub(in crate::engine) async fn run_as<T: Send + 'static>(
+        &self,
+        call: &Call,
+        wants: Wants,
+        work: impl FnOnce(&mut Work) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let (answer_tx, answer_rx) = oneshot::channel();
-        let guard = self.spawn(deadline, move |state| {
-            let answer = state.and_then(|state| {
+        let guard = self.spawn(call, wants, move |state| {
+            let answer = state.and_then(|mut state| {
                 let slot = state.slot()?;
-                let answer = work(&state).map_err(|error| state.explain(error));
+                let answer = work(&mut state).map_err(|error| state.explain(error));
                 drop(slot);
                 let engine = Arc::clone(&state.engine);
                 drop(state);
@@ -64,43 +86,109 @@ impl Engine {
     /// Starts `work` on an engine thread, without a slot; dropping the answer cancels it.
     pub(in crate::engine) fn spawn(
         &self,
-        deadline: Option<Instant>,
+        call: &Call,
+        wants: Wants,
         work: impl FnOnce(Result<Work>) + Send + 'static,
     ) -> Result<CancelOnDrop> {
-        let cancel = Cancel::until(self.deadline(deadline));
+        let place = self.0.sessions.place(call, wants)?;
+        let cancel = Cancel::until(self.deadline(call.deadline, place.settings.query_timeout));
         let guard = CancelOnDrop(Arc::clone(&cancel));
-        self.start(cancel, work)?;
+        self.start(call, place, cancel, work)?;
         Ok(guard)
     }
 
     /// The same without a deadline.
     pub(in crate::engine) fn spawn_untimed(
         &self,
+        call: &Call,
+        wants: Wants,
         work: impl FnOnce(Result<Work>) + Send + 'static,
     ) -> Result<CancelOnDrop> {
         let cancel = Cancel::never();
         let guard = CancelOnDrop(Arc::clone(&cancel));
-        self.start(cancel, work)?;
+        self.start(call, self.0.sessions.place(call, wants)?, cancel, work)?;
         Ok(guard)
     }
 
     /// The same, and nobody can cancel it: for work on behalf of several callers.
     pub(in crate::engine) fn spawn_detached(&self, work: impl FnOnce(Result<Work>) + Send + 'static) -> Result<()> {
-        self.start(Cancel::never(), work)
+        let call = Call::default();
+        let place = self.0.sessions.place(&call, Wants::Statement)?;
+        self.start(&call, place, Cancel::never(), work)
     }
 
-    fn start(&self, cancel: Arc<Cancel>, work: impl FnOnce(Result<Work>) + Send + 'static) -> Result<()> {
-        let engine = Arc::clone(&self.0);
-        self.0.threads.spawn(move || work(Work::begin(engine, cancel)))
+    fn start(
+        &self,
+        call: &Call,
+        place: Place,
+        cancel: Arc<Cancel>,
+        work: impl FnOnce(Result<Work>) + Send + 'static,
+    ) -> Result<()> {
+        let (engine, call) = (Arc::clone(&self.0), call.clone());
+        if let Some(session) = &place.session {
+            session.runs(&cancel);
+        }
+        self.0.threads.spawn(move || work(Work::begin(engine, call, place, cancel)))
+    }
+}
+
+impl Line {
+    fn connection(&self) -> &Connection {
+        match self {
+            Self::Own(connection) => connection,
+            Self::Leased(lease) => lease.connection(),
+        }
     }
 }
 
 impl Work {
-    fn begin(engine: Arc<Inner>, cancel: Arc<Cancel>) -> Result<Self> {
-        let connection = engine.instance.connect()?;
-        timezone::set_clock(&connection)?;
+    fn begin(engine: Arc<Inner>, call: Call, place: Place, cancel: Arc<Cancel>) -> Result<Self> {
+        let line = if let Some(lane) = &place.lane {
+            let connect = || Ok(engine.instance.connect()?);
+            let wait_max = engine.config.statements_queue_wait;
+            Line::Leased(lane.lease(&cancel, wait_max, Some(&place.settings), connect)?)
+        } else {
+            let connection = engine.instance.connect()?;
+            place.settings.apply(&connection, &Settings::default())?;
+            Line::Own(connection)
+        };
+        let connection = line.connection();
+        timezone::set_clock(connection)?;
         let watch = engine.watchdog.watch(&cancel, connection.interrupt_handle());
-        Ok(Self { engine, connection, cancel, _watch: watch })
+        Ok(Self { watch, line, engine, cancel, call, session: place.session })
+    }
+
+    /// The connection.
+    pub(in crate::engine) fn connection(&self) -> &Connection {
+        self.line.connection()
+    }
+
+    /// The lease of a session's or transaction's connection, if the work has not one of its own.
+    pub(in crate::engine) fn lease(&self) -> Option<&Lease> {
+        match &self.line {
+            Line::Own(_) => None,
+            Line::Leased(lease) => Some(lease),
+        }
+    }
+
+    /// Moves to the connection of the caller's session, where what is done stays. The work holds a slot, and gives it back
+    /// while it waits for its turn.
+    pub(in crate::engine) fn enter_session(&mut self) -> Result<()> {
+        if self.lease().is_some() {
+            return Ok(());
+        }
+        let place = self.engine.sessions.place(&self.call, Wants::Session)?;
+        let lane = place.lane.ok_or_else(|| Error::internal("a session without a lane"))?;
+        let engine = Arc::clone(&self.engine);
+        let connect = || Ok(engine.instance.connect()?);
+        let lease = engine.slots.without(&self.cancel, || {
+            lane.lease(&self.cancel, engine.config.statements_queue_wait, Some(&place.settings), connect)
+        })?;
+        self.watch.retarget(lease.connection().interrupt_handle());
+        timezone::set_clock(lease.connection())?;
+        self.line = Line::Leased(lease);
+        self.session = place.session;
+        Ok(())
     }
 
     /// The error for the caller; one that has invalidated the database also starts its recovery.
@@ -116,16 +204,32 @@ impl Work {
     }
 
     /// Waits for the right to run a statement.
-    pub(in crate::engine) fn slot(&self) -> Result<Slot<'_>> {
+    pub(in crate::engine) fn slot(&self) -> Result<Slot> {
         self.engine.slots.acquire(&self.cancel)
     }
 
-    /// Waits for the lock of a table, by its lowercase name, on behalf of a statement that holds a slot.
-    pub(in crate::engine) fn lock_table(&self, table: &str) -> Result<TableLock> {
+    /// Waits for the lock of a table, by its lowercase name, on behalf of a statement that holds a slot; none when the caller's
+    /// transaction has it already. Inside a transaction, which keeps it, to `Lane::keep_locks` with it.
+    ///
+    /// # Errors
+    /// `ResourceExhausted` when a transaction that has other locks waits for too long: two may wait for each other.
+    pub(in crate::engine) fn lock_table(&self, table: &str) -> Result<Option<TableLock>> {
         let ingests = &self.engine.ingests;
-        match ingests.try_lock(table) {
-            Some(lock) => Ok(lock),
-            None => self.engine.slots.without(&self.cancel, || ingests.lock(table, &self.cancel)),
+        if self.lane().is_some_and(|lane| lane.has_lock(table)) {
+            return Ok(None);
+        }
+        if let Some(lock) = ingests.try_lock(table) {
+            return Ok(Some(lock));
+        }
+        let wait_max = self.in_transaction().then_some(self.engine.config.statements_queue_wait);
+        self.engine.slots.without(&self.cancel, || ingests.lock(table, &self.cancel, wait_max)).map(Some)
+    }
+
+    /// Leaves a table's lock to the caller's transaction, which keeps it until it ends; gives it back when there is none.
+    pub(in crate::engine) fn keep_lock(&self, lock: Option<TableLock>) -> Option<TableLock> {
+        match self.lane() {
+            Some(lane) => lane.keep_locks(lock.into_iter().collect()).pop(),
+            None => lock,
         }
     }
 
@@ -137,12 +241,12 @@ impl Work {
     /// Runs a statement of ours with parameters; answers the number of rows that it changed.
     pub(in crate::engine) fn execute_with(&self, sql: &str, parameters: Parameters<'_>) -> Result<u64> {
         self.cancel.check()?;
-        Ok(self.connection.execute(sql, parameters)? as u64)
+        Ok(self.connection().execute(sql, parameters)? as u64)
     }
 
     /// Runs a query of ours and collects its rows: for the catalog's small answers.
     pub(in crate::engine) fn collect(&self, sql: &str, parameters: Parameters<'_>) -> Result<Vec<RecordBatch>> {
-        let statement = statement::single(&self.connection, sql)?;
+        let statement = statement::single(self.connection(), sql)?;
         Ok(self.collect_statement(&statement, parameters)?.1)
     }
 
@@ -153,7 +257,7 @@ impl Work {
         parameters: Parameters<'_>,
     ) -> Result<(SchemaRef, Vec<RecordBatch>)> {
         self.cancel.check()?;
-        let mut result = statement.arrow_query(&self.connection, parameters, Some(self.engine.query.batch_rows))?;
+        let mut result = statement.arrow_query(self.connection(), parameters, Some(self.engine.query.batch_rows))?;
         let mut batches = Vec::new();
         let mut bytes = 0;
         let first = result.next_array()?;
@@ -178,20 +282,32 @@ impl Work {
         Ok((schema, batches))
     }
 
-    /// Runs `work` in a transaction: committed if it answers well, rolled back otherwise.
+    /// Runs `work` in a transaction: committed if it answers well, rolled back otherwise. In an open transaction of the
+    /// caller's it becomes a part of that one, which can only be rolled back after a failure: DuckDB has no savepoints.
     pub(in crate::engine) fn transaction<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        if self.in_transaction() {
+            self.mark_written();
+            return work().inspect_err(|error| self.fail_transaction(error));
+        }
         self.execute("BEGIN TRANSACTION")?;
         let outcome = work().and_then(|value| {
             self.execute("COMMIT")?;
             Ok(value)
         });
         if outcome.is_err()
-            && let Err(error) = self.connection.execute("ROLLBACK", Parameters::None)
+            && let Err(error) = self.connection().execute("ROLLBACK", Parameters::None)
         {
             // The connection is dropped with the work, which rolls back too.
             tracing::debug!(%error, "cannot roll back");
         }
         outcome
+    }
+}
+
+impl Work {
+    /// Runs several looks on one state of the database.
+    pub(in crate::engine) fn snapshot<T>(&self, looks: impl FnOnce() -> Result<T>) -> Result<T> {
+        if self.in_transaction() { looks() } else { self.transaction(looks) }
     }
 }
 

@@ -1,17 +1,16 @@
 //! Actions: what DoAction does and ListActions tells, from one list.
 
-use std::time::Instant;
-
-use arrow_flight::sql::{ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest, Any};
+use arrow_flight::sql::{ActionClosePreparedStatementRequest, Any, ProstMessageExt};
 use arrow_flight::{Action, ActionType};
 use bytes::Bytes;
 use prost::Message;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::auth::Caller;
 use super::encode::{schema_bytes, wire_schema};
-use super::{State, prepared};
-use crate::engine::{Engine, Metadata, TableListing};
+use super::{State, control, prepared, session};
+use crate::engine::{Call, Engine, Metadata, TableListing};
 use crate::error::{Error, Result};
 use crate::proto::v1;
 use crate::tables::Kind;
@@ -26,6 +25,16 @@ const ACTIONS: &[(&str, &str)] = &[
     ("server_info", "Tells versions, database and uptime: empty -> ServerInfo"),
     ("CreatePreparedStatement", "Flight SQL: prepares a statement"),
     ("ClosePreparedStatement", "Flight SQL: closes a prepared statement"),
+    ("BeginTransaction", "Flight SQL: begins a transaction"),
+    ("EndTransaction", "Flight SQL: commits a transaction, or rolls it back"),
+    ("CancelQuery", "Flight SQL: cancels a query (deprecated: CancelFlightInfo)"),
+    ("CancelFlightInfo", "Flight: cancels what a FlightInfo leads to"),
+    ("RenewFlightEndpoint", "Flight: keeps a result for longer"),
+    (
+        "SetSessionOptions",
+        "Flight: sets options of the session: catalog, schema, TimeZone, query_timeout, extension_types",
+    ),
+    ("GetSessionOptions", "Flight: tells the options of the session"),
     ("CloseSession", "Flight: ends the session"),
 ];
 
@@ -37,8 +46,11 @@ pub(super) fn list() -> Vec<ActionType> {
 }
 
 /// Runs an action; answers the bodies of its results.
-pub(super) async fn run(state: &State, action: Action, deadline: Option<Instant>) -> Result<Vec<Bytes>> {
+pub(super) async fn run(state: &State, action: Action, caller: &Caller, call: &Call) -> Result<Vec<Bytes>> {
     let body = action.body;
+    if let Some(results) = run_standard(state, &action.r#type, &body, caller, call).await? {
+        return Ok(results);
+    }
     match action.r#type.as_str() {
         "list_tables" => list_tables(state, &body).await,
         "get_schema" => get_schema(state, &body).await,
@@ -58,22 +70,44 @@ pub(super) async fn run(state: &State, action: Action, deadline: Option<Instant>
             answer(&body, &v1::DropTableResult { table, dropped })
         }
         "server_info" => answer(&body, &server_info(state)),
-        "CreatePreparedStatement" => {
-            let request: ActionCreatePreparedStatementRequest = unpack(&body)?;
-            if request.transaction_id.is_some_and(|id| !id.is_empty()) {
-                return Err(Error::unimplemented("transactions across statements are not offered yet"));
-            }
-            Ok(vec![prepared::create(state, request.query, deadline).await?])
-        }
-        // A handle holds nothing on the server.
-        "ClosePreparedStatement" => unpack::<ActionClosePreparedStatementRequest>(&body).map(|_| Vec::new()),
-        // CloseSessionResult { status: CLOSED }: nothing is kept for a session.
-        "CloseSession" => Ok(vec![Bytes::from_static(&[0x08, 0x01])]),
         other => {
             let known: Vec<&str> = ACTIONS.iter().map(|(name, _)| *name).collect();
             Err(Error::unimplemented(format!("action {other:?} is not offered; there are {}", known.join(", "))))
         }
     }
+}
+
+/// The actions of Flight and Flight SQL; none for another one.
+async fn run_standard(
+    state: &State,
+    name: &str,
+    body: &Bytes,
+    caller: &Caller,
+    call: &Call,
+) -> Result<Option<Vec<Bytes>>> {
+    let result = match name {
+        "CreatePreparedStatement" => prepared::create(state, unpack(body)?, &caller.open_type(), call).await?,
+        "ClosePreparedStatement" => {
+            let request: ActionClosePreparedStatementRequest = unpack(body)?;
+            state.prepared.close(&request.prepared_statement_handle);
+            return Ok(Some(Vec::new()));
+        }
+        "BeginTransaction" => session::begin(state, body, call)?,
+        "EndTransaction" => {
+            session::end(state, body, call).await?;
+            return Ok(Some(Vec::new()));
+        }
+        "CancelQuery" => control::cancel_query(state, body)?,
+        "CancelFlightInfo" => control::cancel_flight_info(state, body)?,
+        "RenewFlightEndpoint" => control::renew(state, body)?,
+        "SetSessionOptions" => session::set_options(state, body, caller, call).await?,
+        "GetSessionOptions" => session::get_options(state, call)?,
+        "CloseSession" => session::close(state, call),
+        "BeginSavepoint" | "EndSavepoint" => return Err(Error::unimplemented("DuckDB has no savepoints")),
+        "CreatePreparedSubstraitPlan" => return Err(Error::unimplemented("Substrait plans are not supported")),
+        _ => return Ok(None),
+    };
+    Ok(Some(vec![result]))
 }
 
 /// A request: JSON if it begins with `{`, else protobuf.
@@ -103,10 +137,15 @@ fn write(body: &Bytes, message: &(impl Message + Serialize)) -> Result<Bytes> {
 }
 
 /// A Flight SQL request, which comes in an Any.
-fn unpack<T: Message + Default>(body: &Bytes) -> Result<T> {
+pub(super) fn unpack<T: Message + Default>(body: &Bytes) -> Result<T> {
     let damaged = |error| Error::invalid("the request cannot be read").with_source(error);
     let any = Any::decode(body.clone()).map_err(damaged)?;
     T::decode(any.value).map_err(damaged)
+}
+
+/// A Flight SQL result, in an Any.
+pub(super) fn packed(message: &impl ProstMessageExt) -> Bytes {
+    message.as_any().encode_to_vec().into()
 }
 
 fn table_name(body: &Bytes) -> Result<String> {
@@ -175,12 +214,16 @@ fn metadata(row: Metadata) -> v1::TableMetadata {
 
 fn server_info(state: &State) -> v1::ServerInfo {
     let path = state.engine.database().path.as_ref().map(|path| path.display().to_string());
+    let activity = state.engine.activity();
     v1::ServerInfo {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         duckdb_version: Engine::duckdb_version().to_owned(),
         database_path: path.unwrap_or_default(),
         mode: state.mode.to_owned(),
         uptime_seconds: state.ready_at.elapsed().as_secs_f64(),
+        sessions: activity.sessions as u64,
+        transactions: activity.transactions as u64,
+        statements: activity.statements as u64,
     }
 }
 

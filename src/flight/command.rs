@@ -9,8 +9,9 @@ use arrow_flight::sql::{Any, Command as SqlCommand, CommandStatementIngest, Tabl
 use bytes::Bytes;
 use prost::Message;
 
+use super::session::transaction_id;
 use super::ticket::decode_any;
-use crate::engine::{CATALOG, SCHEMA};
+use crate::engine::{CATALOG, SCHEMA, TablePlace, TransactionId};
 use crate::error::{Error, Result};
 use crate::ingest::{Mode, Request};
 use crate::proto::v1;
@@ -24,17 +25,24 @@ pub(super) enum Command {
     /// A table's own descriptor.
     Table(String),
     /// A stream of rows into a table.
-    Ingest(Box<Request>, Replies),
+    Ingest(Box<Request>, Replies, Option<TransactionId>),
     /// A statement whose rows are wanted.
-    Query(String),
+    Query(Statement),
     /// A statement that is run for its effect.
-    Update(String),
+    Update(Statement),
     /// A prepared statement whose rows are wanted, by its handle.
     PreparedQuery(Bytes),
     /// A prepared statement that is run for its effect, by its handle.
     PreparedUpdate(Bytes),
     /// A Flight SQL metadata command.
     Metadata(SqlCommand),
+}
+
+/// A statement, and the transaction that it names.
+#[derive(Debug)]
+pub(super) struct Statement {
+    pub(super) sql: String,
+    pub(super) transaction: Option<TransactionId>,
 }
 
 /// How an ingest is answered.
@@ -85,7 +93,7 @@ fn from_path(path: &[String]) -> Result<Command> {
             if kind.is_some_and(Kind::is_managed) {
                 TableName::parse(table)?;
             }
-            Ok(Command::Ingest(Box::new(Request::create(kind, table)), Replies::Json))
+            Ok(Command::Ingest(Box::new(Request::create(kind, table)), Replies::Json, None))
         }
         [schema, table] if is_schema(schema) => Ok(Command::Table((*table).to_owned())),
         [catalog, schema, table] if is_catalog(catalog) && is_schema(schema) => Ok(Command::Table((*table).to_owned())),
@@ -102,27 +110,27 @@ fn from_bytes(bytes: &Bytes) -> Result<Command> {
     let text =
         std::str::from_utf8(bytes).map_err(|_| Error::invalid("the command is neither a known message nor text"))?;
     if !text.trim_start().starts_with('{') {
-        return Ok(Command::Query(text.to_owned()));
+        return Ok(Command::Query(Statement { sql: text.to_owned(), transaction: None }));
     }
     let ingest: v1::Ingest = serde_json::from_str(text)
         .map_err(|error| Error::invalid(format!("the ingest command is not valid: {error}")))?;
-    Ok(Command::Ingest(Box::new(Request::try_from(ingest)?), Replies::Json))
+    Ok(Command::Ingest(Box::new(Request::try_from(ingest)?), Replies::Json, None))
 }
 
 fn from_any(any: Any) -> Result<Command> {
     if any.type_url == INGEST_URL {
         let ingest = v1::Ingest::decode(any.value).map_err(damaged)?;
-        return Ok(Command::Ingest(Box::new(Request::try_from(ingest)?), Replies::Protobuf));
+        return Ok(Command::Ingest(Box::new(Request::try_from(ingest)?), Replies::Protobuf, None));
     }
     let type_url = any.type_url.clone();
     match SqlCommand::try_from(any).map_err(damaged)? {
         SqlCommand::CommandStatementQuery(query) => {
-            refuse_transaction(query.transaction_id.as_ref())?;
-            Ok(Command::Query(query.query))
+            let transaction = transaction_id(query.transaction_id.as_ref())?;
+            Ok(Command::Query(Statement { sql: query.query, transaction }))
         }
         SqlCommand::CommandStatementUpdate(update) => {
-            refuse_transaction(update.transaction_id.as_ref())?;
-            Ok(Command::Update(update.query))
+            let transaction = transaction_id(update.transaction_id.as_ref())?;
+            Ok(Command::Update(Statement { sql: update.query, transaction }))
         }
         SqlCommand::CommandPreparedStatementQuery(query) => Ok(Command::PreparedQuery(query.prepared_statement_handle)),
         SqlCommand::CommandPreparedStatementUpdate(update) => {
@@ -138,25 +146,10 @@ fn damaged(error: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::invalid("the command cannot be read").with_source(error)
 }
 
-fn refuse_transaction(transaction: Option<&Bytes>) -> Result<()> {
-    match transaction {
-        Some(id) if !id.is_empty() => Err(Error::unimplemented("transactions across statements are not offered yet")),
-        _ => Ok(()),
-    }
-}
-
 /// Flight SQL's ingest: the same request, said in its words; `options` may say the rest.
 fn from_statement_ingest(ingest: CommandStatementIngest) -> Result<Command> {
-    refuse_transaction(ingest.transaction_id.as_ref())?;
-    if ingest.temporary {
-        return Err(Error::unimplemented("temporary tables are not offered yet: there are no sessions"));
-    }
-    let elsewhere = [(&ingest.catalog, CATALOG), (&ingest.schema, SCHEMA)];
-    for (given, known) in elsewhere {
-        if let Some(given) = given.as_deref().filter(|given| !given.is_empty() && !given.eq_ignore_ascii_case(known)) {
-            return Err(Error::not_found(format!("{given:?} is not there: tables are in {CATALOG}.{SCHEMA}")));
-        }
-    }
+    let transaction = transaction_id(ingest.transaction_id.as_ref())?;
+    let place = place(&ingest)?;
     let options = ingest.table_definition_options.unwrap_or_default();
     let mode = match (options.if_not_exist(), options.if_exists()) {
         (TableNotExistOption::Create, TableExistsOption::Fail) => Mode::Create,
@@ -173,7 +166,28 @@ fn from_statement_ingest(ingest: CommandStatementIngest) -> Result<Command> {
     };
     let mut request = from_options(ingest.options, ingest.table)?;
     request.mode = mode;
-    Ok(Command::Ingest(Box::new(request), Replies::FlightSql))
+    request.place = place;
+    Ok(Command::Ingest(Box::new(request), Replies::FlightSql, transaction))
+}
+
+fn place(ingest: &CommandStatementIngest) -> Result<TablePlace> {
+    let given = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
+    let (catalog, schema) = (given(&ingest.catalog), given(&ingest.schema));
+    let is = |name: &Option<String>, known: &str| name.as_deref().is_none_or(|name| name.eq_ignore_ascii_case(known));
+    if ingest.temporary || catalog.as_deref().is_some_and(|catalog| catalog.eq_ignore_ascii_case("temp")) {
+        return Ok(TablePlace::Temporary);
+    }
+    if !is(&catalog, CATALOG) {
+        return Err(Error::not_found(format!(
+            "catalog {:?} is not there: tables are in {CATALOG}",
+            catalog.unwrap_or_default()
+        )));
+    }
+    Ok(match schema {
+        None => TablePlace::Unsaid,
+        Some(schema) if schema.eq_ignore_ascii_case(SCHEMA) => TablePlace::Main,
+        Some(schema) => TablePlace::Schema(schema),
+    })
 }
 
 /// `kind`, `on_duplicate`, `extra`, `ingest_id` and the metadata, as in the JSON form; other options are not ours.
@@ -218,7 +232,7 @@ mod tests {
         assert!(matches!(path(&["purchases"]), Ok(Command::Table(name)) if name == "purchases"));
         assert!(matches!(path(&["merganser", "main", "x"]), Ok(Command::Table(name)) if name == "x"));
         assert!(
-            matches!(path(&["events", "x"]), Ok(Command::Ingest(request, Replies::Json)) if request.kind == Some(Kind::Events))
+            matches!(path(&["events", "x"]), Ok(Command::Ingest(request, Replies::Json, None)) if request.kind == Some(Kind::Events))
         );
         assert!(path(&["events", "_x"]).unwrap_err().message().contains("reserved"));
         assert!(path(&["views", "x"]).is_err());
@@ -227,7 +241,7 @@ mod tests {
 
     #[test]
     fn text_is_sql_and_json_is_an_ingest() {
-        assert!(matches!(command(b"SELECT 1"), Ok(Command::Query(sql)) if sql == "SELECT 1"));
+        assert!(matches!(command(b"SELECT 1"), Ok(Command::Query(statement)) if statement.sql == "SELECT 1"));
         assert!(matches!(command(br#" {"kind": "profiles", "table": "x"}"#), Ok(Command::Ingest(..))));
         assert!(command(br#"{"kind": "profiles", "tabel": "x"}"#).unwrap_err().message().contains("tabel"));
         assert!(command(&[0xff, 0x00]).is_err());
@@ -244,7 +258,8 @@ mod tests {
         for (options, mode) in
             [((1, 1), Mode::Create), ((2, 2), Mode::Append), ((1, 2), Mode::CreateAppend), ((1, 3), Mode::Replace)]
         {
-            let Ok(Command::Ingest(request, Replies::FlightSql)) = from_statement_ingest(ingest(options.0, options.1))
+            let Ok(Command::Ingest(request, Replies::FlightSql, None)) =
+                from_statement_ingest(ingest(options.0, options.1))
             else {
                 panic!("{options:?}");
             };

@@ -16,11 +16,9 @@ use bytesize::ByteSize;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 
+use super::columns;
 use crate::engine::{Executed, Rows, TYPE_KEY};
 use crate::error::{Error, Result};
-
-/// Where Flight SQL clients look for a column's SQL type.
-const TYPE_NAME: &str = "ARROW:FLIGHT:SQL:TYPE_NAME";
 
 /// Rows to send: their columns, and the batches as they come.
 pub(super) struct Outgoing {
@@ -47,16 +45,16 @@ impl From<RecordBatch> for Outgoing {
 }
 
 /// The schema that goes over the wire: dictionaries are unpacked, because JDBC and ODBC show
-/// their indexes, and the SQL types stand where clients look for them.
+/// their indexes, and the SQL types, with what follows from them, stand where clients look for them.
 pub(super) fn wire_schema(schema: &Schema) -> SchemaRef {
     let fields: Vec<Field> = schema.fields().iter().map(|field| unpack(field)).collect();
     Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
 }
 
-fn unpack(field: &Field) -> Field {
+pub(super) fn unpack(field: &Field) -> Field {
     let mut metadata = field.metadata().clone();
     if let Some(sql_type) = metadata.remove(TYPE_KEY) {
-        metadata.insert(TYPE_NAME.to_owned(), sql_type);
+        columns::describe(&mut metadata, sql_type);
     }
     let field = field.clone().with_metadata(metadata);
     match field.data_type() {

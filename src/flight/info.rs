@@ -1,34 +1,40 @@
 //! GetFlightInfo, GetSchema and ListFlights: what there is to get, and the ticket for it.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow_flight::{FlightDescriptor, FlightEndpoint, FlightInfo, SchemaResult, Ticket as FlightTicket};
 use bytes::Bytes;
 
-use super::command::{self, Command};
+use super::command::{self, Command, Statement};
 use super::encode::{schema_bytes, wire_schema};
-use super::ticket::{self, Ticket};
-use super::{State, prepared, sql_info, statement};
-use crate::engine::Plan;
+use super::prepared::Prepared;
+use super::ticket::{self, Query, Ticket};
+use super::{State, metadata, statement};
+use crate::engine::{Action, Bound, Call, Started};
 use crate::error::{Error, Result};
 
 /// What a descriptor leads to. A statement that changes something runs here, once: some clients never come for its rows.
-pub(super) async fn flight_info(
-    state: &State,
-    descriptor: FlightDescriptor,
-    deadline: Option<Instant>,
-) -> Result<FlightInfo> {
+pub(super) async fn flight_info(state: &State, descriptor: FlightDescriptor, call: &Call) -> Result<FlightInfo> {
     let command = command::decode(Some(&descriptor))?;
     let (schema, ticket, total_records) = match command {
         Command::Table(name) => table(state, name).await?,
-        Command::Query(sql) => query(state, sql, deadline).await?,
-        Command::PreparedQuery(handle) => query(state, prepared::sql_of(&handle)?, deadline).await?,
-        Command::Metadata(command) => (sql_info::schema(&command)?, Ticket::Metadata(command), -1),
+        Command::Query(Statement { sql, transaction }) => {
+            query(state, sql, None, &call.clone().within(transaction)).await?
+        }
+        Command::PreparedQuery(handle) => {
+            let Prepared { sql, transaction, bound } = state.prepared.find(&handle)?;
+            query(state, sql, bound, &call.clone().within(transaction)).await?
+        }
+        Command::Metadata(command) => (metadata::schema(&command)?, Ticket::Metadata(command), -1),
         other => return Err(other.refuse("GetFlightInfo")),
     };
-    build(descriptor, &schema, ticket, total_records)
+    let expires = matches!(ticket, Ticket::Result(Some(_))).then(|| state.flights.expiration());
+    let mut info = build(descriptor, &schema, ticket, total_records)?;
+    for endpoint in &mut info.endpoint {
+        endpoint.expiration_time = expires.map(Into::into);
+    }
+    Ok(info)
 }
 
 async fn table(state: &State, name: String) -> Result<(SchemaRef, Ticket, i64)> {
@@ -37,39 +43,44 @@ async fn table(state: &State, name: String) -> Result<(SchemaRef, Ticket, i64)> 
     Ok((wire_schema(&table.arrow_schema), Ticket::Table(table.name), rows))
 }
 
-async fn query(state: &State, sql: String, deadline: Option<Instant>) -> Result<(SchemaRef, Ticket, i64)> {
-    if let Plan::Rows(schema) = state.engine.plan(sql.clone(), deadline).await? {
-        return Ok((wire_schema(&schema), Ticket::Query(sql), -1));
+/// Plans a query, for its DoGet to run; runs anything else.
+async fn query(state: &State, sql: String, bound: Option<Bound>, call: &Call) -> Result<(SchemaRef, Ticket, i64)> {
+    if let Started::Rows(rows) = state.engine.query(sql.clone(), bound.clone(), call).await? {
+        let schema = wire_schema(rows.schema());
+        let flight = Some(state.flights.keep_plan(rows));
+        let ticket = Query { sql, flight, transaction: call.transaction, bound: bound.is_some() };
+        return Ok((schema, Ticket::Query(ticket), -1));
     }
-    let executed = statement::execute(state, sql, deadline).await?;
+    let executed = statement::execute(state, sql, bound, call).await?;
     let schema = wire_schema(&executed.schema);
     let rows: usize = executed.batches.iter().map(arrow::array::RecordBatch::num_rows).sum();
     let records = executed.changed.map_or(rows as u64, |changed| changed);
-    let handle = state.results.keep(executed)?;
-    Ok((schema, Ticket::Result(handle), i64::try_from(records).unwrap_or(-1)))
+    let id = state.flights.keep_result(executed)?;
+    Ok((schema, Ticket::Result(id), i64::try_from(records).unwrap_or(-1)))
 }
 
 /// The columns that a descriptor's rows have; nothing runs.
-pub(super) async fn schema(
-    state: &State,
-    descriptor: FlightDescriptor,
-    deadline: Option<Instant>,
-) -> Result<SchemaResult> {
+pub(super) async fn schema(state: &State, descriptor: FlightDescriptor, call: &Call) -> Result<SchemaResult> {
     let schema = match command::decode(Some(&descriptor))? {
         Command::Table(name) => wire_schema(&state.engine.describe(name).await?.arrow_schema),
-        Command::Query(sql) => planned_schema(state, sql, deadline).await?,
-        Command::PreparedQuery(handle) => planned_schema(state, prepared::sql_of(&handle)?, deadline).await?,
-        Command::Metadata(command) => sql_info::schema(&command)?,
-        other => return Err(other.refuse("GetSchema")),
+        Command::Query(Statement { sql, transaction }) | Command::Update(Statement { sql, transaction }) => {
+            planned_schema(state, sql, &call.clone().within(transaction)).await?
+        }
+        Command::PreparedQuery(handle) | Command::PreparedUpdate(handle) => {
+            let Prepared { sql, transaction, .. } = state.prepared.find(&handle)?;
+            planned_schema(state, sql, &call.clone().within(transaction)).await?
+        }
+        Command::Metadata(command) => metadata::schema(&command)?,
+        ingest @ Command::Ingest(..) => return Err(ingest.refuse("GetSchema")),
     };
     Ok(SchemaResult { schema: schema_bytes(&schema)? })
 }
 
-async fn planned_schema(state: &State, sql: String, deadline: Option<Instant>) -> Result<SchemaRef> {
-    match state.engine.plan(sql, deadline).await? {
-        Plan::Rows(schema) => Ok(wire_schema(&schema)),
-        Plan::Change { returns_rows: false } | Plan::Insert(_) => Ok(Arc::new(Schema::empty())),
-        Plan::Change { returns_rows: true } => {
+async fn planned_schema(state: &State, sql: String, call: &Call) -> Result<SchemaRef> {
+    match state.engine.plan(sql, call).await?.action {
+        Action::Read(schema) | Action::ChangeWithRows(Some(schema)) => Ok(wire_schema(&schema)),
+        Action::Change => Ok(Arc::new(Schema::empty())),
+        Action::ChangeWithRows(None) => {
             Err(Error::precondition("the columns of this statement are known only when it has run: use GetFlightInfo"))
         }
     }

@@ -17,7 +17,7 @@ use tonic::Streaming;
 use super::command::Replies;
 use super::ticket::decode_any;
 use super::{State, put, status};
-use crate::engine::Outcome;
+use crate::engine::{Call, Outcome};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ingest::{Ingest, Progress, Request};
 use crate::proto::v1;
@@ -35,13 +35,14 @@ pub(super) fn put(
     state: Arc<State>,
     request: Box<Request>,
     replies: Replies,
+    call: Call,
     first: FlightData,
     messages: Streaming<FlightData>,
 ) -> impl Stream<Item = Result<PutResult>> + Send {
     let (answers, receiver) = mpsc::channel(ANSWERS_MAX);
     let run = async move {
         let answers = Answers { sender: answers, replies };
-        let outcome = run(&state, *request, &answers, first, messages).await;
+        let outcome = run(&state, *request, &answers, first, messages, &call).await;
         // A failed send means that the client is gone.
         match outcome {
             Ok(result) => drop(answers.send(result).await),
@@ -108,12 +109,13 @@ async fn run(
     answers: &Answers,
     first: FlightData,
     messages: Streaming<FlightData>,
+    call: &Call,
 ) -> Result<PutResult> {
     let started = Instant::now();
     let (explicit_commit, every_batch) = (request.explicit_commit, request.every_batch);
     let mut incoming = Incoming::new(state, first, messages);
     let schema = incoming.schema().await?;
-    let mut ingest = Ingest::open(&state.engine, &state.budget, request, &schema).await?;
+    let mut ingest = Ingest::open(&state.engine, &state.budget, request, &schema, call).await?;
     answers.progress(Progress::default()).await?;
     let mut last_progress = Instant::now();
     let mut commit: Option<v1::IngestCommit> = None;

@@ -5,22 +5,26 @@
 //! call, answer. Errors become a gRPC status in one place, `status`.
 
 mod actions;
+mod auth;
+mod columns;
 mod command;
+mod control;
 mod encode;
+mod flights;
 mod info;
 mod ingest;
+mod metadata;
 mod prepared;
 mod put;
 mod reflection;
-mod results;
-mod sql_info;
+mod session;
 mod statement;
 mod status;
 mod ticket;
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arrow_flight::flight_service_server::{FlightService, FlightServiceServer};
 use arrow_flight::{
@@ -31,11 +35,13 @@ use futures::{Stream, StreamExt, stream};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::config::Config;
-use crate::engine::Engine;
+use crate::engine::{Call, Engine};
 use crate::error::{Error, Result};
 use crate::ingest::Budget;
+use auth::Caller;
 use command::Command;
 
+pub use auth::Authenticated;
 pub use reflection::descriptors;
 
 /// What every RPC may use; cheap to clone.
@@ -46,7 +52,9 @@ pub struct Service(Arc<State>);
 struct State {
     engine: Engine,
     budget: Budget,
-    results: results::Results,
+    flights: Arc<flights::Flights>,
+    polls: control::Polls,
+    prepared: prepared::PreparedStatements,
     config: Config,
     mode: &'static str,
     ready_at: Instant,
@@ -58,7 +66,9 @@ impl Service {
         Self(Arc::new(State {
             engine,
             budget: Budget::new(&config.ingest),
-            results: results::Results::new(config.query.results_max, config.query.results_expire),
+            flights: flights::Flights::new(&config.query),
+            polls: control::Polls::default(),
+            prepared: prepared::PreparedStatements::new(config.query.prepared_max),
             config: config.clone(),
             mode,
             ready_at: Instant::now(),
@@ -66,19 +76,40 @@ impl Service {
     }
 
     /// The gRPC server of the service, with the configured limits.
-    pub fn into_server(self) -> FlightServiceServer<Self> {
+    pub fn into_server(self) -> Authenticated<FlightServiceServer<Self>> {
         let message_bytes_max = usize::try_from(self.0.config.server.message_bytes_max.as_u64()).unwrap_or(usize::MAX);
-        FlightServiceServer::new(self)
+        let authority = auth::Authority::new(&self.0.config.auth);
+        let server = FlightServiceServer::new(self)
             .max_decoding_message_size(message_bytes_max)
-            .max_encoding_message_size(usize::MAX)
+            .max_encoding_message_size(usize::MAX);
+        Authenticated::new(server, authority)
     }
 }
+
+/// How long a client has to send the message of its handshake.
+const HANDSHAKE_WAIT: Duration = Duration::from_secs(10);
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// A stream of answers whose errors become statuses.
 fn answers<T: 'static>(stream: impl Stream<Item = Result<T>> + Send + 'static) -> Response<Answers<T>> {
     Response::new(Box::pin(stream.map(|item| item.map_err(status::from_error))))
+}
+
+/// The one answer of a call, or its error.
+fn one_answer<T: Send + 'static>(answer: Result<T>) -> Result<Response<Answers<T>>, Status> {
+    answer.map(|answer| answers(stream::iter([Ok(answer)]))).map_err(status::from_error)
+}
+
+/// Who calls.
+fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
+    let caller = request.extensions().get::<Caller>().cloned();
+    caller.ok_or_else(|| status::from_error(Error::internal("a call that was not authenticated")))
+}
+
+/// On whose behalf the call's work runs, and until when.
+fn call<T>(request: &Request<T>) -> Result<Call, Status> {
+    Ok(Call { session: caller(request)?.session, transaction: None, deadline: deadline(request) })
 }
 
 /// The time by which the call has to end, from its `grpc-timeout` header.
@@ -95,7 +126,7 @@ fn deadline<T>(request: &Request<T>) -> Option<Instant> {
         "n" => 1,
         _ => return None,
     };
-    Instant::now().checked_add(std::time::Duration::from_nanos(amount.checked_mul(nanos)?))
+    Instant::now().checked_add(Duration::from_nanos(amount.checked_mul(nanos)?))
 }
 
 #[tonic::async_trait]
@@ -110,12 +141,20 @@ impl FlightService for Service {
 
     async fn handshake(
         &self,
-        _request: Request<Streaming<HandshakeRequest>>,
+        request: Request<Streaming<HandshakeRequest>>,
     ) -> Result<Response<Self::HandshakeStream>, Status> {
-        // Clients that are given a user and a password want an answer and a token; an open server checks neither.
-        let mut response =
-            answers(stream::once(async { Ok(HandshakeResponse { protocol_version: 0, payload: OPEN_TOKEN.into() }) }));
-        let bearer = tonic::metadata::MetadataValue::from_static("Bearer open");
+        // The credentials were checked with the call; one client reads the token here, another in the headers.
+        let caller = caller(&request)?;
+        let token = caller.token().ok_or_else(|| status::from_error(Error::internal("a call without a token")))?;
+        let payload = bytes::Bytes::copy_from_slice(token.as_bytes());
+        let bearer = format!("Bearer {token}").parse();
+        let bearer = bearer.map_err(|_| status::from_error(Error::internal("a token that is no header")))?;
+        // Some clients send a message, and C++ aborts its process when the call has ended before that; Go sends none.
+        let mut messages = request.into_inner();
+        drop(tokio::time::timeout(HANDSHAKE_WAIT, messages.message()).await);
+        // JavaScript waits for a message. C++ reads it when it has sent Basic credentials, and never ends otherwise.
+        let message = caller.has_basic.then_some(Ok(HandshakeResponse { protocol_version: 0, payload }));
+        let mut response = answers(stream::iter(message));
         response.metadata_mut().insert("authorization", bearer);
         Ok(response)
     }
@@ -127,44 +166,49 @@ impl FlightService for Service {
     }
 
     async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Result<Response<FlightInfo>, Status> {
-        let deadline = deadline(&request);
-        let info = info::flight_info(&self.0, request.into_inner(), deadline).await;
+        let call = call(&request)?;
+        let info = info::flight_info(&self.0, request.into_inner(), &call).await;
         info.map(Response::new).map_err(status::from_error)
     }
 
-    async fn poll_flight_info(&self, _request: Request<FlightDescriptor>) -> Result<Response<PollInfo>, Status> {
-        Err(status::from_error(Error::unimplemented("PollFlightInfo is not offered yet: use GetFlightInfo")))
+    async fn poll_flight_info(&self, request: Request<FlightDescriptor>) -> Result<Response<PollInfo>, Status> {
+        let call = call(&request)?;
+        let info = control::poll(&self.0, request.into_inner(), call).await;
+        info.map(Response::new).map_err(status::from_error)
     }
 
     async fn get_schema(&self, request: Request<FlightDescriptor>) -> Result<Response<SchemaResult>, Status> {
-        let deadline = deadline(&request);
-        let schema = info::schema(&self.0, request.into_inner(), deadline).await;
+        let call = call(&request)?;
+        let schema = info::schema(&self.0, request.into_inner(), &call).await;
         schema.map(Response::new).map_err(status::from_error)
     }
 
     async fn do_get(&self, request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
-        let deadline = deadline(&request);
+        let call = call(&request)?;
         let ticket = ticket::decode(&request.get_ref().ticket).map_err(status::from_error)?;
-        let rows = statement::get(&self.0, ticket, deadline).await.map_err(status::from_error)?;
+        let rows = statement::get(&self.0, ticket, call).await.map_err(status::from_error)?;
         Ok(answers(encode::encode(rows, self.0.config.query.batch_bytes_max)))
     }
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Result<Response<Self::DoPutStream>, Status> {
-        let deadline = deadline(&request);
+        let call = call(&request)?;
         let mut messages = request.into_inner();
         let first = put::first_message(&self.0, &mut messages).await.map_err(status::from_error)?;
         let command = command::decode(first.flight_descriptor.as_ref()).map_err(status::from_error)?;
         let state = Arc::clone(&self.0);
         match command {
-            Command::Ingest(request, replies) => Ok(answers(ingest::put(state, request, replies, first, messages))),
-            Command::Update(sql) => put::update(&state, sql, deadline).await.map(answers).map_err(status::from_error),
-            Command::PreparedUpdate(handle) => prepared::put_update(&state, &handle, first, messages, deadline)
-                .await
-                .map(answers)
-                .map_err(status::from_error),
-            Command::PreparedQuery(handle) => {
-                prepared::put_query(&handle, first, messages).await.map(answers).map_err(status::from_error)
+            Command::Ingest(request, replies, transaction) => {
+                let call = call.within(transaction);
+                Ok(answers(ingest::put(state, request, replies, call, first, messages)))
             }
+            Command::Update(statement) => {
+                let call = call.within(statement.transaction);
+                one_answer(put::update(&state, statement.sql, None, &call).await)
+            }
+            Command::PreparedUpdate(handle) => {
+                one_answer(prepared::put_update(&state, &handle, first, messages, call).await)
+            }
+            Command::PreparedQuery(handle) => one_answer(prepared::put_query(&state, &handle, first, messages).await),
             other => Err(status::from_error(other.refuse("DoPut"))),
         }
     }
@@ -177,8 +221,8 @@ impl FlightService for Service {
     }
 
     async fn do_action(&self, request: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
-        let deadline = deadline(&request);
-        let results = actions::run(&self.0, request.into_inner(), deadline).await.map_err(status::from_error)?;
+        let (caller, call) = (caller(&request)?, call(&request)?);
+        let results = actions::run(&self.0, request.into_inner(), &caller, &call).await.map_err(status::from_error)?;
         Ok(answers(stream::iter(results.into_iter().map(|body| Ok(arrow_flight::Result { body })))))
     }
 
@@ -186,6 +230,3 @@ impl FlightService for Service {
         Ok(answers(stream::iter(actions::list().into_iter().map(Ok))))
     }
 }
-
-/// What an open server answers to a handshake; it is not checked.
-const OPEN_TOKEN: &str = "open";

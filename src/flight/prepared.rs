@@ -1,22 +1,87 @@
-//! Prepared statements. A handle is the statement itself, so there is nothing to keep, to expire or to lose; bound
-//! parameters are not offered yet.
+//! Prepared statements: their text, and the parameters that were bound last. The server keeps them by handle, and closes the
+//! one not used for longest when there are too many.
 
-use std::time::Instant;
+use std::num::NonZeroUsize;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow_flight::decode::{DecodedPayload, FlightDataDecoder};
 use arrow_flight::error::FlightError;
-use arrow_flight::sql::{Any, DoPutPreparedStatementResult};
+use arrow_flight::sql::{ActionCreatePreparedStatementRequest, Any, DoPutPreparedStatementResult};
 use arrow_flight::{FlightData, PutResult};
 use bytes::Bytes;
-use futures::{Stream, StreamExt, stream};
+use futures::{StreamExt, stream};
+use lru::LruCache;
 use prost::Message;
 use tonic::Streaming;
+use uuid::Uuid;
 
 use super::encode::{schema_bytes, wire_schema};
-use super::ticket::{self, Ticket};
-use super::{State, put};
-use crate::engine::Plan;
+use super::session::transaction_id;
+use super::{State, put, status};
+use crate::engine::{Action, Bound, Call, TransactionId};
 use crate::error::{Error, Result};
+
+/// The prepared statements of all clients.
+#[derive(Debug)]
+pub(super) struct PreparedStatements(Mutex<LruCache<Uuid, Prepared>>);
+
+/// A prepared statement.
+#[derive(Clone, Debug)]
+pub(super) struct Prepared {
+    /// Its text.
+    pub(super) sql: String,
+    /// The transaction that it belongs to.
+    pub(super) transaction: Option<TransactionId>,
+    /// The parameters that were bound last.
+    pub(super) bound: Option<Bound>,
+}
+
+impl PreparedStatements {
+    pub(super) fn new(count_max: usize) -> Self {
+        Self(Mutex::new(LruCache::new(NonZeroUsize::new(count_max).unwrap_or(NonZeroUsize::MIN))))
+    }
+
+    fn add(&self, prepared: Prepared) -> Bytes {
+        let handle = Uuid::new_v4();
+        let evicted = self.lock().push(handle, prepared);
+        drop(evicted);
+        Bytes::copy_from_slice(handle.as_bytes())
+    }
+
+    /// The statement of a handle.
+    pub(super) fn find(&self, handle: &Bytes) -> Result<Prepared> {
+        parse(handle).and_then(|handle| self.lock().get(&handle).cloned()).ok_or_else(unknown)
+    }
+
+    fn bind(&self, handle: &Bytes, bound: Option<Bound>) -> Result<()> {
+        let handle = parse(handle).ok_or_else(unknown)?;
+        let mut statements = self.lock();
+        statements.get_mut(&handle).ok_or_else(unknown)?.bound = bound;
+        Ok(())
+    }
+
+    /// Closes a statement. One that is not known is closed already.
+    pub(super) fn close(&self, handle: &Bytes) {
+        let closed = parse(handle).and_then(|handle| self.lock().pop(&handle));
+        drop(closed);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, LruCache<Uuid, Prepared>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn parse(handle: &Bytes) -> Option<Uuid> {
+    Uuid::from_slice(handle).ok()
+}
+
+fn unknown() -> Error {
+    Error::not_found(
+        "the prepared statement is not known: it was closed, or many others were prepared since (query.prepared_max)",
+    )
+}
 
 /// `ActionCreatePreparedStatementResult` with `is_update`, which arrow-flight 60 does not have: ADBC goes by it.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -31,19 +96,26 @@ struct CreateResult {
     is_update: Option<bool>,
 }
 
-/// Plans a statement; answers the packed result of CreatePreparedStatement.
-pub(super) async fn create(state: &State, sql: String, deadline: Option<Instant>) -> Result<Bytes> {
-    let plan = state.engine.plan(sql.clone(), deadline).await?;
+/// CreatePreparedStatement: answers the packed result. `types_open` is the type of a parameter that may have any.
+pub(super) async fn create(
+    state: &State,
+    request: ActionCreatePreparedStatementRequest,
+    types_open: &DataType,
+    call: &Call,
+) -> Result<Bytes> {
+    let sql = request.query;
+    let transaction = transaction_id(request.transaction_id.as_ref())?;
+    let plan = state.engine.plan(sql.clone(), &call.clone().within(transaction)).await?;
     // JDBC tells an update from a query by an empty schema.
-    let (dataset_schema, is_update) = match plan {
-        Plan::Rows(schema) => (schema_bytes(&wire_schema(&schema))?, false),
-        Plan::Change { returns_rows: false } | Plan::Insert(_) => (Bytes::new(), true),
-        Plan::Change { returns_rows: true } => (Bytes::new(), false),
+    let (dataset_schema, is_update) = match plan.action {
+        Action::Read(schema) | Action::ChangeWithRows(Some(schema)) => (schema_bytes(&wire_schema(&schema))?, false),
+        Action::Change => (Bytes::new(), true),
+        Action::ChangeWithRows(None) => (Bytes::new(), false),
     };
     let result = CreateResult {
-        prepared_statement_handle: ticket::encode(Ticket::Query(sql)),
+        prepared_statement_handle: state.prepared.add(Prepared { sql, transaction, bound: None }),
         dataset_schema,
-        parameter_schema: schema_bytes(&arrow::datatypes::Schema::empty())?,
+        parameter_schema: schema_bytes(&parameter_schema(&plan.parameters, types_open))?,
         is_update: Some(is_update),
     };
     let any = Any {
@@ -53,56 +125,74 @@ pub(super) async fn create(state: &State, sql: String, deadline: Option<Instant>
     Ok(any.encode_to_vec().into())
 }
 
-/// The statement of a handle.
-pub(super) fn sql_of(handle: &Bytes) -> Result<String> {
-    match ticket::decode(handle) {
-        Ok(Ticket::Query(sql)) => Ok(sql),
-        _ => Err(Error::not_found("the prepared statement is not known")),
-    }
+fn parameter_schema(parameters: &Schema, types_open: &DataType) -> SchemaRef {
+    let fields = parameters.fields().iter().map(|field| {
+        let is_open = field.data_type() == &DataType::Null;
+        if is_open { field.as_ref().clone().with_data_type(types_open.clone()) } else { field.as_ref().clone() }
+    });
+    SchemaRef::new(Schema::new(fields.collect::<Vec<Field>>()))
 }
 
-/// Runs a prepared statement for its effect, once the client has sent its (empty) parameters.
+/// Runs a prepared statement for its effect: once for each row of parameters that the stream has, all or none.
 pub(super) async fn put_update(
     state: &State,
     handle: &Bytes,
     first: FlightData,
     messages: Streaming<FlightData>,
-    deadline: Option<Instant>,
-) -> Result<impl Stream<Item = Result<PutResult>> + Send + use<>> {
-    let sql = sql_of(handle)?;
-    refuse_parameters(first, messages).await?;
-    put::update(state, sql, deadline).await
+    call: Call,
+) -> Result<PutResult> {
+    let Prepared { sql, transaction, bound } = state.prepared.find(handle)?;
+    // arrow-rs binds in a call of its own, before.
+    let bound = read_parameters(state, first, messages).await?.or(bound);
+    put::update(state, sql, bound, &call.within(transaction)).await
 }
 
-/// Takes the (empty) parameters of a query; answers with the same handle, which Java needs to be there.
+/// Binds the parameters of a query; answers with the same handle, which Java needs to be there.
 pub(super) async fn put_query(
+    state: &State,
     handle: &Bytes,
     first: FlightData,
     messages: Streaming<FlightData>,
-) -> Result<impl Stream<Item = Result<PutResult>> + Send + use<>> {
-    sql_of(handle)?;
-    refuse_parameters(first, messages).await?;
+) -> Result<PutResult> {
+    let bound = read_parameters(state, first, messages).await?;
+    state.prepared.bind(handle, bound)?;
     let result = DoPutPreparedStatementResult { prepared_statement_handle: Some(handle.clone()) };
-    Ok(stream::iter([Ok(PutResult { app_metadata: result.encode_to_vec().into() })]))
+    Ok(PutResult { app_metadata: result.encode_to_vec().into() })
 }
 
-/// Reads the parameter stream to its end: no columns, or no rows, mean no parameters.
-async fn refuse_parameters(first: FlightData, messages: Streaming<FlightData>) -> Result<()> {
-    if first.data_header.is_empty() {
-        return Ok(());
-    }
-    let rest = messages.map(|message| message.map_err(|status| FlightError::Tonic(Box::new(status))));
-    let mut decoder = FlightDataDecoder::new(stream::iter([Ok(first)]).chain(rest));
+/// Reads the parameter stream to its end; none when it has no columns, or nothing but the descriptor.
+async fn read_parameters(state: &State, first: FlightData, messages: Streaming<FlightData>) -> Result<Option<Bound>> {
+    let message_bytes_max = state.config.server.message_bytes_max.as_u64();
+    let all = stream::iter([Ok(first)]).chain(messages);
+    // A message with nothing but a descriptor is no error of the client's.
+    let decodable = all.filter_map(|message| {
+        let message = match message {
+            Ok(message) if message.data_header.is_empty() => None,
+            message => Some(message.map_err(|status| FlightError::Tonic(Box::new(status)))),
+        };
+        std::future::ready(message)
+    });
+    let mut decoder = FlightDataDecoder::new(decodable);
+    let bytes_max = state.config.query.parameters_bytes_max;
+    let (mut batches, mut bytes, mut columns): (Vec<RecordBatch>, u64, usize) = (Vec::new(), 0, 0);
     while let Some(message) = decoder.next().await {
-        let message = message.map_err(|error| Error::invalid("cannot read the parameters").with_source(error))?;
-        if let DecodedPayload::RecordBatch(batch) = message.payload
-            && batch.num_rows() > 0
-            && batch.num_columns() > 0
-        {
-            return Err(Error::unimplemented(
-                "bound parameters are not offered yet: write the values into the statement",
-            ));
+        let message = message.map_err(|error| match error {
+            FlightError::Tonic(cause) => status::into_error(&cause, message_bytes_max),
+            error => Error::invalid(format!("cannot read the parameters: {error}")).with_source(error),
+        })?;
+        match message.payload {
+            DecodedPayload::Schema(schema) => columns = schema.fields().len(),
+            DecodedPayload::RecordBatch(batch) => {
+                bytes += batch.get_array_memory_size() as u64;
+                batches.push(batch);
+            }
+            DecodedPayload::None => {}
+        }
+        if bytes > bytes_max.as_u64() {
+            return Err(Error::exhausted(format!(
+                "the parameters have more than {bytes_max} (query.parameters_bytes_max): bind fewer rows, or use an ingest"
+            )));
         }
     }
-    Ok(())
+    Ok((columns > 0).then(|| Bound::new(batches)))
 }

@@ -1,14 +1,12 @@
 //! DoPut's first message, and updates. Ingest streams are in [`super::ingest`].
 
-use std::time::Instant;
-
 use arrow_flight::sql::DoPutUpdateResult;
 use arrow_flight::{FlightData, PutResult};
-use futures::{Stream, stream};
 use prost::Message;
 use tonic::Streaming;
 
 use super::{State, statement};
+use crate::engine::{Bound, Call};
 use crate::error::{Error, Result};
 
 /// The message that carries the descriptor.
@@ -21,14 +19,9 @@ pub(super) async fn first_message(state: &State, messages: &mut Streaming<Flight
 }
 
 /// Runs a statement for its effect. It is answered at once: C++ and Java wait for the answer before they close their side.
-pub(super) async fn update(
-    state: &State,
-    sql: String,
-    deadline: Option<Instant>,
-) -> Result<impl Stream<Item = Result<PutResult>> + Send + use<>> {
-    let executed = statement::execute(state, sql, deadline).await?;
-    let changed = executed.changed.unwrap_or(0);
-    Ok(stream::iter([Ok(update_result(changed))]))
+pub(super) async fn update(state: &State, sql: String, bound: Option<Bound>, call: &Call) -> Result<PutResult> {
+    let executed = statement::execute(state, sql, bound, call).await?;
+    Ok(update_result(executed.changed.unwrap_or(0)))
 }
 
 /// Flight SQL's answer to anything that changes rows; never -1, which makes JDBC run it again.

@@ -1,34 +1,64 @@
 //! Statements: what a DoGet streams, and running a statement once for its effect.
 
-use std::time::Instant;
+use futures::StreamExt;
 
 use super::encode::Outgoing;
-use super::ticket::Ticket;
-use super::{State, sql_info};
-use crate::engine::{Executed, Execution, Started};
-use crate::error::Result;
+use super::flights::FlightId;
+use super::ticket::{Query, Ticket};
+use super::{State, metadata};
+use crate::engine::{Bound, Call, Executed, Execution, Rows, Started};
+use crate::error::{Error, Result};
 use crate::ingest;
 
 /// The rows of a ticket.
-pub(super) async fn get(state: &State, ticket: Ticket, deadline: Option<Instant>) -> Result<Outgoing> {
+pub(super) async fn get(state: &State, ticket: Ticket, call: Call) -> Result<Outgoing> {
     match ticket {
-        Ticket::Query(sql) => match state.engine.query(sql.clone(), deadline).await? {
-            Started::Rows(rows) => Ok(rows.into()),
-            Started::Change => Ok(execute(state, sql, deadline).await?.into()),
-        },
-        Ticket::Table(name) => Ok(state.engine.scan(name, deadline).await?.into()),
-        Ticket::Result(handle) if handle.is_empty() => Ok(Executed::default().into()),
-        Ticket::Result(handle) => Ok(state.results.find(&handle)?.into()),
-        Ticket::Metadata(command) => Ok(sql_info::rows(state, command).await?.into()),
+        Ticket::Query(query) => run(state, query, call).await,
+        Ticket::Table(name) => Ok(state.engine.scan(name, &call).await?.into()),
+        Ticket::Result(None) => Ok(Executed::default().into()),
+        Ticket::Result(Some(id)) => Ok(state.flights.result(id)?.into()),
+        Ticket::Metadata(command) => metadata::rows(state, &call, command).await,
     }
 }
 
-/// Runs a statement once, to its end. An INSERT into a managed table is an ingest of the rows that it gives.
-pub(super) async fn execute(state: &State, sql: String, deadline: Option<Instant>) -> Result<Executed> {
-    match state.engine.execute(sql, deadline).await? {
+/// Runs the plan that GetFlightInfo has made; plans again if it is gone.
+async fn run(state: &State, query: Query, call: Call) -> Result<Outgoing> {
+    if let Some(id) = query.flight
+        && let Some(mut rows) = state.flights.take_plan(id)
+        && rows.start(call.deadline)
+    {
+        return Ok(watched(state, id, rows));
+    }
+    if query.bound {
+        return Err(Error::not_found(
+            "the ticket has expired (query.plans_expire), or was read: execute the statement again",
+        ));
+    }
+    let call = call.within(query.transaction);
+    match state.engine.query(query.sql.clone(), None, &call).await? {
+        Started::Rows(rows) => match query.flight {
+            Some(id) => Ok(watched(state, id, rows)),
+            None => Ok(rows.into()),
+        },
+        Started::Change => Ok(execute(state, query.sql, None, &call).await?.into()),
+    }
+}
+
+/// The rows of a query that can be cancelled by its flight while it is read.
+fn watched(state: &State, id: FlightId, rows: Rows) -> Outgoing {
+    let running = state.flights.run(id, rows.canceller());
+    let mut outgoing = Outgoing::from(rows);
+    outgoing.batches = outgoing.batches.inspect(move |_| _ = &running).boxed();
+    outgoing
+}
+
+/// Runs a statement once, to its end, or once for each row of parameters. An INSERT into a managed table is an ingest of the
+/// rows that it gives.
+pub(super) async fn execute(state: &State, sql: String, bound: Option<Bound>, call: &Call) -> Result<Executed> {
+    match state.engine.execute(sql, bound.clone(), call).await? {
         Execution::Done(executed) => Ok(executed),
         Execution::Insert(insert) => {
-            let outcome = ingest::insert(&state.engine, &state.budget, insert, deadline).await?;
+            let outcome = ingest::insert(&state.engine, &state.budget, insert, bound, call).await?;
             Ok(Executed { changed: Some(outcome.inserted + outcome.replaced), ..Executed::default() })
         }
     }

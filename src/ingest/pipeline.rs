@@ -12,7 +12,7 @@ use super::coerce::{Coercer, Limits, Plain};
 use super::keys::Keys;
 use super::{Mode, OnDuplicate, Request};
 use crate::config;
-use crate::engine::{Chunk, Engine, Opened, Outcome, Provenance, ROW_COLUMN, Target, Writer};
+use crate::engine::{Call, Chunk, Engine, Opened, Outcome, Provenance, ROW_COLUMN, TablePlace, Target, Writer};
 use crate::error::{Error, Result};
 use crate::tables::{Kind, TableName};
 
@@ -116,13 +116,22 @@ enum Steps {
 
 impl Ingest {
     /// Opens a stream of `schema`: columns, mode and table are checked before a row is read.
-    pub async fn open(engine: &Engine, budget: &Budget, request: Request, schema: &Schema) -> Result<Self> {
+    pub async fn open(
+        engine: &Engine,
+        budget: &Budget,
+        request: Request,
+        schema: &Schema,
+        call: &Call,
+    ) -> Result<Self> {
         let stream = budget.stream()?;
-        let kind = resolve_kind(engine, &request, schema).await?;
+        let mut request = request;
+        request.place = request.place.or_schema(engine.settings(call)?.schema);
+        let kind = resolve_kind(engine, &request, schema, call).await?;
         let prepare = Prepare::new(kind, schema, &request, budget)?;
         let every_batch = request.every_batch;
         let target = Target {
             table: request.table,
+            place: request.place,
             kind,
             schema: Arc::clone(&prepare.schema),
             mode: request.mode,
@@ -131,7 +140,7 @@ impl Ingest {
             ingest_id: request.ingest_id,
             every_batch,
         };
-        let state = match engine.open_ingest(target).await? {
+        let state = match engine.open_ingest(target, call).await? {
             Opened::Known(outcome) => State::Known(outcome),
             Opened::Writer(writer) => {
                 let chunk = Chunk::default();
@@ -264,12 +273,21 @@ fn as_duckdb_reads(field: &Field) -> Field {
 }
 
 /// The kind of a stream: as asked, else that of the table it is added to, else what its columns are.
-async fn resolve_kind(engine: &Engine, request: &Request, schema: &Schema) -> Result<Kind> {
+async fn resolve_kind(engine: &Engine, request: &Request, schema: &Schema, call: &Call) -> Result<Kind> {
+    if request.place != TablePlace::Main {
+        return match request.kind {
+            None | Some(Kind::Table) => Ok(Kind::Table),
+            Some(kind) => Err(Error::invalid(format!(
+                "a table of {} is in the main schema and stays: it cannot be temporary, or in another schema",
+                kind.word()
+            ))),
+        };
+    }
     if let Some(kind) = request.kind {
         return Ok(kind);
     }
     if matches!(request.mode, Mode::Append | Mode::CreateAppend)
-        && let Some(kind) = engine.table_kind(request.table.clone()).await?
+        && let Some(kind) = engine.table_kind(request.table.clone(), call).await?
     {
         return Ok(kind);
     }

@@ -3,7 +3,7 @@
 use jiff::civil::Date;
 
 use super::coerce::Extra;
-use crate::engine::Provenance;
+use crate::engine::{Provenance, TablePlace};
 use crate::error::{Error, Result};
 use crate::proto::v1;
 use crate::tables::{Kind, TableName};
@@ -39,6 +39,8 @@ pub enum OnDuplicate {
 pub struct Request {
     /// The table's name.
     pub table: String,
+    /// Where the table is.
+    pub place: TablePlace,
     /// The kind; none: told from the table that is there, or from the stream's columns.
     pub kind: Option<Kind>,
     /// What happens to the table.
@@ -62,6 +64,7 @@ impl Request {
     pub fn create(kind: Option<Kind>, table: &str) -> Self {
         Self {
             table: table.to_owned(),
+            place: TablePlace::default(),
             kind,
             mode: Mode::default(),
             on_duplicate: OnDuplicate::default(),
@@ -119,6 +122,7 @@ impl TryFrom<v1::Ingest> for Request {
         }
         Ok(Self {
             table: message.table,
+            place: TablePlace::default(),
             kind,
             mode,
             on_duplicate,

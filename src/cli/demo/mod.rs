@@ -140,7 +140,7 @@ async fn show(uri: &str, in_use: Option<&str>, args: &Args) -> Result<()> {
     if let Some(address) = in_use {
         output::print(&format!("({address} is in use by another program, so this is a free port)"))?;
     }
-    let mut client = Client::connect(&ServerArgs { server: uri.to_owned() }).await?;
+    let mut client = Client::connect(&ServerArgs::at(uri)).await?;
     output::print("\nA made-up shop's data goes into a temporary database, over Flight:")?;
     load::load(&client, Shop::new(args.events)).await?;
     for (question, sql) in QUESTIONS {

@@ -43,7 +43,7 @@ struct Readable {
 impl Engine {
     /// Puts an append to the others that wait for the same table, and sees that somebody leads.
     pub(super) fn join_group(&self, pending: Pending) {
-        let table = pending.target.table.to_lowercase();
+        let table = pending.target.lock_name();
         let mut groups = self.0.ingests.groups.lock().unwrap_or_else(PoisonError::into_inner);
         match groups.entry(table.clone()) {
             Entry::Occupied(mut waiting) => {
@@ -88,7 +88,7 @@ impl super::Ingests {
 fn lead(work: &Work, table: &str) {
     let ingests = &work.engine.ingests;
     loop {
-        let lock = match ingests.lock(table, &work.cancel) {
+        let lock = match ingests.lock(table, &work.cancel, None) {
             Ok(lock) => lock,
             Err(error) => return ingests.fail_group(table, &error),
         };

@@ -3,10 +3,10 @@
 
 use std::collections::HashSet;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::engine::cancel::Cancel;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// How often a waiting ingest looks whether it was cancelled.
 const LOOK: Duration = Duration::from_millis(50);
@@ -29,13 +29,25 @@ impl TableLocks {
     /// Waits for the lock of `table`.
     ///
     /// # Errors
-    /// What `cancel` says if the wait was cancelled.
-    pub(super) fn lock(self: &Arc<Self>, table: &str, cancel: &Cancel) -> Result<TableLock> {
+    /// What `cancel` says if the wait was cancelled; `ResourceExhausted` when it took longer than `wait_max`.
+    pub(super) fn lock(
+        self: &Arc<Self>,
+        table: &str,
+        cancel: &Cancel,
+        wait_max: Option<Duration>,
+    ) -> Result<TableLock> {
+        let begun = Instant::now();
         let mut locked = self.guard();
         loop {
             cancel.check()?;
             if let Some(lock) = self.take(&mut locked, table) {
                 return Ok(lock);
+            }
+            if let Some(wait_max) = wait_max.filter(|wait_max| begun.elapsed() >= *wait_max) {
+                return Err(Error::exhausted(format!(
+                    "waited {wait_max:?} (engine.statements_queue_wait) for another transaction to end, which writes to table \
+                     {table}"
+                )));
             }
             locked = self.freed.wait_timeout(locked, LOOK).unwrap_or_else(PoisonError::into_inner).0;
         }
@@ -52,6 +64,13 @@ impl TableLocks {
 
     fn guard(&self) -> MutexGuard<'_, HashSet<String>> {
         self.locked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl TableLock {
+    /// Whether it is that of a table, by its lowercase name.
+    pub(in crate::engine) fn is_of(&self, table: &str) -> bool {
+        self.table == table
     }
 }
 
@@ -83,6 +102,6 @@ mod tests {
         let _lock = locks.try_lock("events").unwrap();
         let cancel = Cancel::never();
         cancel.cancel();
-        assert_eq!(locks.lock("events", &cancel).unwrap_err().kind(), ErrorKind::Cancelled);
+        assert_eq!(locks.lock("events", &cancel, None).unwrap_err().kind(), ErrorKind::Cancelled);
     }
 }

@@ -9,9 +9,8 @@ use arrow::datatypes::Int64Type;
 use duckdb_neo::Parameters;
 
 use super::stage::Source;
-use super::{Outcome, ROW_COLUMN};
+use super::{Outcome, ROW_COLUMN, TablePlace};
 use crate::engine::work::{Work, quote};
-use crate::engine::{CATALOG, SCHEMA};
 use crate::error::{Error, Result};
 use crate::ingest::OnDuplicate;
 use crate::tables::Kind;
@@ -22,6 +21,7 @@ pub(super) struct Table {
     /// The name as it was created.
     pub(super) name: String,
     pub(super) kind: Kind,
+    pub(super) place: TablePlace,
     /// Whether this transaction made it: then no row of it is older than the stream.
     pub(super) is_new: bool,
 }
@@ -29,7 +29,8 @@ pub(super) struct Table {
 impl Table {
     /// The qualified name, for SQL.
     pub(super) fn sql(&self) -> String {
-        format!("{CATALOG}.{SCHEMA}.{}", quote(&self.name))
+        let (catalog, schema) = self.place.names();
+        format!("{}.{}.{}", quote(catalog), quote(schema), quote(&self.name))
     }
 
     fn key(&self) -> &'static str {

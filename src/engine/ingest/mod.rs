@@ -22,6 +22,7 @@ use arrow::datatypes::SchemaRef;
 pub(in crate::engine) use locks::TableLock;
 pub use writer::{Opened, Writer};
 
+use super::{CATALOG, SCHEMA};
 use crate::ingest::{Mode, OnDuplicate};
 use crate::tables::Kind;
 
@@ -33,6 +34,8 @@ pub const ROW_COLUMN: &str = "__row";
 pub struct Target {
     /// The table's name, as the client gave it.
     pub table: String,
+    /// Where the table is.
+    pub place: TablePlace,
     /// The kind: events, profiles or table.
     pub kind: Kind,
     /// The columns of the stream's chunks: for a managed kind its own, then [`ROW_COLUMN`].
@@ -47,6 +50,41 @@ pub struct Target {
     pub ingest_id: Option<String>,
     /// Each chunk is merged as it comes, so that the count of stored rows is right after each.
     pub every_batch: bool,
+}
+
+/// Where a table is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum TablePlace {
+    /// Where the session's names are, which is the main schema unless it has said otherwise.
+    #[default]
+    Unsaid,
+    /// In the main schema of the data file, as all managed tables are.
+    Main,
+    /// In another schema of the data file.
+    Schema(String),
+    /// Among the temporary tables of the caller's session.
+    Temporary,
+}
+
+impl TablePlace {
+    /// The place that it stands for in a session whose schema is `schema`.
+    #[must_use]
+    pub fn or_schema(self, schema: Option<String>) -> Self {
+        match (self, schema) {
+            (Self::Unsaid, Some(schema)) => Self::Schema(schema),
+            (Self::Unsaid, None) => Self::Main,
+            (said, _) => said,
+        }
+    }
+
+    /// The catalog and the schema.
+    pub(in crate::engine) fn names(&self) -> (&str, &str) {
+        match self {
+            Self::Unsaid | Self::Main => (CATALOG, SCHEMA),
+            Self::Schema(schema) => (CATALOG, schema),
+            Self::Temporary => ("temp", SCHEMA),
+        }
+    }
 }
 
 /// Where rows came from, for `_metadata`. Times are microseconds since 1970 (UTC), dates are days since then.
@@ -122,8 +160,9 @@ impl Ingests {
         &self,
         table: &str,
         cancel: &super::cancel::Cancel,
+        wait_max: Option<std::time::Duration>,
     ) -> crate::error::Result<TableLock> {
-        self.locks.lock(table, cancel)
+        self.locks.lock(table, cancel, wait_max)
     }
 
     /// Marks an id as running; none when it is already.

@@ -99,6 +99,15 @@ impl Stage {
         (self.batches, self.permits)
     }
 
+    /// Drops the temporary table, on a connection that goes on to other work.
+    pub(super) fn drop_table(&self, work: &Work) {
+        if self.spilled
+            && let Err(error) = work.execute(&format!("DROP TABLE IF EXISTS {}", self.table()))
+        {
+            tracing::debug!(%error, "cannot drop a stage");
+        }
+    }
+
     /// Everything staged, to be read by a statement; none if there is nothing.
     pub(super) fn source(&mut self, work: &Work) -> Result<Option<Source>> {
         if self.rows == 0 {

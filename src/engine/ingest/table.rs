@@ -3,12 +3,35 @@
 
 use super::merge::{self, Table};
 use super::stage::Source;
-use super::{Outcome, Target};
-use crate::engine::work::{Work, quote};
-use crate::engine::{CATALOG, SCHEMA, metadata};
+use super::{Outcome, TablePlace, Target};
+use crate::engine::metadata;
+use crate::engine::work::Work;
 use crate::error::{Error, Result};
 use crate::ingest::Mode;
 use crate::tables::Kind;
+
+impl Target {
+    /// The table of this name, which is there.
+    pub(super) fn existing(&self, name: String) -> Table {
+        Table { name, kind: self.kind, place: self.place.clone(), is_new: false }
+    }
+
+    /// The name of its lock: managed tables by their name alone, others with their schema before it.
+    pub(super) fn lock_name(&self) -> String {
+        let table = self.table.to_lowercase();
+        match &self.place {
+            TablePlace::Unsaid | TablePlace::Main => table,
+            TablePlace::Schema(schema) => format!("{}.{table}", schema.to_lowercase()),
+            // Nobody else sees it.
+            TablePlace::Temporary => format!("temp.{}.{table}", uuid::Uuid::new_v4()),
+        }
+    }
+
+    /// The table, which is made.
+    pub(super) fn created(&self) -> Table {
+        Table { name: self.table.clone(), kind: self.kind, place: self.place.clone(), is_new: true }
+    }
+}
 
 /// Merges staged rows into the target, which is made or replaced as the mode says; inside a transaction, under the lock.
 pub(super) fn merge_staged(
@@ -40,14 +63,16 @@ pub(super) fn merge_staged(
 fn prepare_table(work: &Work, target: &Target) -> Result<Table> {
     let existing = check_mode(work, target)?;
     match existing {
-        Some(name) if target.mode != Mode::Replace => return Ok(Table { name, kind: target.kind, is_new: false }),
+        Some(name) if target.mode != Mode::Replace => return Ok(target.existing(name)),
         Some(old) => {
-            work.execute(&format!("DROP TABLE {CATALOG}.{SCHEMA}.{}", quote(&old)))?;
-            metadata::forget(work, &old)?;
+            work.execute(&format!("DROP TABLE {}", target.existing(old.clone()).sql()))?;
+            if target.place == TablePlace::Main {
+                metadata::forget(work, &old)?;
+            }
         }
         None => {}
     }
-    let table = Table { name: target.table.clone(), kind: target.kind, is_new: true };
+    let table = target.created();
     create_table(work, target, &table)?;
     Ok(table)
 }
@@ -55,9 +80,17 @@ fn prepare_table(work: &Work, target: &Target) -> Result<Table> {
 /// Checks what is there against the mode; answers the name of the table that is there.
 pub(super) fn check_mode(work: &Work, target: &Target) -> Result<Option<String>> {
     metadata::refuse_server_table(&target.table)?;
-    let existing = match target.mode {
-        Mode::Append => Some(work.find_relation(&target.table)?),
-        Mode::Create | Mode::CreateAppend | Mode::Replace => work.relation(&target.table)?,
+    let existing = match (&target.place, target.mode) {
+        (TablePlace::Main, Mode::Append) => Some(work.find_relation(&target.table)?),
+        (TablePlace::Main, _) => work.relation(&target.table)?,
+        (place, mode) => {
+            let (catalog, schema) = place.names();
+            let found = work.relation_at(catalog, schema, &target.table)?;
+            if found.is_none() && mode == Mode::Append {
+                return Err(Error::not_found(format!("table {:?} not found in {catalog}.{schema}", target.table)));
+            }
+            found
+        }
     };
     let Some(existing) = existing else { return Ok(None) };
     let name = existing.name;
@@ -78,7 +111,9 @@ pub(super) fn check_mode(work: &Work, target: &Target) -> Result<Option<String>>
 pub(super) fn create_table(work: &Work, target: &Target, table: &Table) -> Result<()> {
     if !table.kind.is_managed() {
         let columns = Source::of(work, &target.schema, Vec::new());
-        return work.execute(&format!("CREATE TABLE {} AS FROM {} LIMIT 0", table.sql(), columns.from)).map(drop);
+        let temporary = if table.place == TablePlace::Temporary { "TEMP " } else { "" };
+        let sql = format!("CREATE {temporary}TABLE {} AS FROM {} LIMIT 0", table.sql(), columns.from);
+        return work.execute(&sql).map(drop);
     }
     let columns = table.kind.columns().iter().map(|column| {
         let null = if column.nullable { "" } else { " NOT NULL" };

@@ -9,10 +9,11 @@ use super::group::Pending;
 use super::merge::{self, Table};
 use super::stage::{Source, Stage};
 use super::table::{check_mode, create_table, finish, insert, merge_staged};
-use super::{Chunk, Outcome, RunningId, TableLock, Target};
+use super::{Chunk, Outcome, RunningId, TableLock, TablePlace, Target};
 use crate::engine::recovery::is_disk_full;
+use crate::engine::session::Wants;
 use crate::engine::work::{CancelOnDrop, Work};
-use crate::engine::{Engine, metadata};
+use crate::engine::{Call, Engine, metadata};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ingest::Mode;
 
@@ -49,7 +50,7 @@ impl Engine {
     /// # Errors
     /// `AlreadyExists`, `NotFound` and `FailedPrecondition` as the mode says; `Unavailable` while an ingest with the same
     /// id is running.
-    pub async fn open_ingest(&self, target: Target) -> Result<Opened> {
+    pub async fn open_ingest(&self, target: Target, call: &Call) -> Result<Opened> {
         if self.database().read_only {
             return Err(Error::precondition("the database is read-only: this server was started with --read-only"));
         }
@@ -59,7 +60,8 @@ impl Engine {
         let written = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&written);
         // Not under the query timeout: a stream lasts as long as its client sends.
-        let cancel = self.spawn_untimed(move |work| {
+        let wants = if target.place == TablePlace::Temporary { Wants::Session } else { Wants::Transaction };
+        let cancel = self.spawn_untimed(call, wants, move |work| {
             let begun = work.and_then(|work| Stream::begin(work, target, count));
             match begun {
                 Err(error) => drop(opened_tx.send(Err(error))),
@@ -67,6 +69,8 @@ impl Engine {
                 Ok(Begun::Stream(stream)) => {
                     if opened_tx.send(Ok(None)).is_ok() {
                         stream.run(messages_rx, result_tx);
+                    } else {
+                        stream.end(Some(&Error::cancelled("the client is gone")));
                     }
                 }
             }
@@ -165,25 +169,37 @@ impl Stream {
                 Some(running)
             }
         };
+        work.enter_transaction()?;
         let way = choose_way(&work, &target)?;
         let memory_bytes_max = work.engine.stage_bytes_max;
-        let fresh = Stage::new("ingest_fresh", &target.schema, memory_bytes_max);
-        let suspects = Stage::new("ingest_suspects", &target.schema, memory_bytes_max);
+        let fresh = Stage::new("__ingest_fresh", &target.schema, memory_bytes_max);
+        let suspects = Stage::new("__ingest_suspects", &target.schema, memory_bytes_max);
         let stream = Self { work, target, way, fresh, suspects, written, inserted: 0, replaced: 0, id };
-        if let Way::Live { table, .. } = &stream.way {
-            stream.work.execute("BEGIN TRANSACTION")?;
-            if table.is_new {
-                create_table(&stream.work, &stream.target, table)?;
+        match stream.begin_live() {
+            Ok(()) => Ok(Begun::Stream(Box::new(stream))),
+            Err(error) => {
+                stream.end(Some(&error));
+                Err(error)
             }
         }
-        Ok(Begun::Stream(Box::new(stream)))
     }
 
-    /// Takes messages until the commit, or until the client is gone: then dropping the connection rolls back.
+    /// Opens the transaction that is open for the whole stream, unless the client has one open.
+    fn begin_live(&self) -> Result<()> {
+        let Way::Live { table, .. } = &self.way else { return Ok(()) };
+        if self.work.in_transaction() {
+            self.work.mark_written();
+        } else {
+            self.work.execute("BEGIN TRANSACTION")?;
+        }
+        if table.is_new { create_table(&self.work, &self.target, table) } else { Ok(()) }
+    }
+
+    /// Takes messages until the commit, or until the client is gone: then nothing of it stays.
     fn run(mut self, mut messages: mpsc::Receiver<Message>, result: oneshot::Sender<Result<Outcome>>) {
         loop {
             match messages.blocking_recv() {
-                None => return,
+                None => return self.end(Some(&Error::cancelled("an ingest broke off"))),
                 Some(Message::Flush(done)) => drop(done.send(())),
                 Some(Message::Chunk(chunk)) => {
                     if let Err(error) = self.take(chunk) {
@@ -242,6 +258,7 @@ impl Stream {
     fn commit(mut self, received: u64, result: oneshot::Sender<Result<Outcome>>) {
         let joins_group = matches!(self.way, Way::Staged)
             && self.target.mode == Mode::Append
+            && self.work.lease().is_none()
             && self.fresh.is_in_memory()
             && self.suspects.is_in_memory();
         if joins_group {
@@ -266,9 +283,34 @@ impl Stream {
     /// Ends the stream: what was not committed is rolled back. Locks and the id are free before the client hears of it.
     fn end(self, error: Option<&Error>) {
         let engine = Arc::clone(&self.work.engine);
+        if self.work.lease().is_some() {
+            self.leave_lane(error);
+        }
         drop(self);
         if error.is_some_and(is_disk_full) {
             engine.reclaim();
+        }
+    }
+
+    /// Leaves a connection that goes on to other work as if this had never been; in the client's transaction that cannot be
+    /// had once something is written.
+    fn leave_lane(&self, error: Option<&Error>) {
+        let is_live = matches!(self.way, Way::Live { .. });
+        match error {
+            Some(error) if self.work.in_transaction() && is_live => self.work.fail_transaction(error),
+            Some(_) if is_live => {
+                if let Err(error) = self.work.connection().execute("ROLLBACK", duckdb_neo::Parameters::None) {
+                    tracing::debug!(%error, "cannot roll back");
+                }
+            }
+            _ => {}
+        }
+        self.fresh.drop_table(&self.work);
+        self.suspects.drop_table(&self.work);
+        if let Some(session) = &self.work.session
+            && self.target.place == TablePlace::Temporary
+        {
+            session.keep_objects();
         }
     }
 
@@ -281,15 +323,18 @@ impl Stream {
         }
         let outcome = self.outcome(received);
         finish(&self.work, &self.target, table, &outcome)?;
-        self.work.execute("COMMIT")?;
+        if !self.work.in_transaction() {
+            self.work.execute("COMMIT")?;
+        }
         Ok(outcome)
     }
 
     fn commit_staged(&mut self, received: u64) -> Result<Outcome> {
         // Staged rows become readable before the transaction: what spills now is not part of it.
         let (fresh, suspects) = (self.fresh.source(&self.work)?, self.suspects.source(&self.work)?);
-        let _lock = self.work.engine.ingests.lock(&self.target.table.to_lowercase(), &self.work.cancel)?;
         let _slot = self.work.slot()?;
+        let lock = self.work.lock_table(&self.target.lock_name())?;
+        let _lock = self.work.keep_lock(lock);
         let work = &self.work;
         work.transaction(|| merge_staged(work, &self.target, fresh.as_ref(), suspects.as_ref(), received))
     }
@@ -302,29 +347,24 @@ impl Stream {
 
 /// Straight into a new table, or through a stage into one that others use.
 fn choose_way(work: &Work, target: &Target) -> Result<Way> {
-    let folded = target.table.to_lowercase();
-    let lock = work.engine.ingests.try_lock(&folded);
+    let folded = target.lock_name();
+    let has_lock = work.lane().is_some_and(|lane| lane.has_lock(&folded));
+    let lock = if has_lock { None } else { work.engine.ingests.try_lock(&folded) };
+    let is_ours = has_lock || lock.is_some();
     let existing = check_mode(work, target)?;
-    match (existing, lock) {
-        (None, Some(lock)) => {
-            let table = Table { name: target.table.clone(), kind: target.kind, is_new: true };
-            Ok(Way::Live { table, _lock: Some(lock) })
-        }
-        (None, None) if target.mode == Mode::Create => {
+    let live = |table, lock| Ok(Way::Live { table, _lock: work.keep_lock(lock) });
+    match existing {
+        None if is_ours => live(target.created(), lock),
+        None if target.mode == Mode::Create => {
             Err(Error::already_exists(format!("table {:?} is being created by another ingest", target.table)))
         }
         // Rows of a plain table have no key: nothing to check, and appends do not conflict.
-        (Some(name), _) if target.mode != Mode::Replace && !target.kind.is_managed() => {
-            Ok(Way::Live { table: Table { name, kind: target.kind, is_new: false }, _lock: None })
-        }
-        (Some(name), lock) if target.mode != Mode::Replace && target.every_batch => {
+        Some(name) if target.mode != Mode::Replace && !target.kind.is_managed() => live(target.existing(name), None),
+        Some(name) if target.mode != Mode::Replace && target.every_batch => {
             // Counting what is really stored after each batch needs the table for the whole stream.
-            let lock = match lock {
-                Some(lock) => lock,
-                None => work.engine.ingests.lock(&folded, &work.cancel)?,
-            };
-            Ok(Way::Live { table: Table { name, kind: target.kind, is_new: false }, _lock: Some(lock) })
+            let lock = if is_ours { lock } else { Some(work.engine.ingests.lock(&folded, &work.cancel, None)?) };
+            live(target.existing(name), lock)
         }
-        (None, None) | (Some(_), _) => Ok(Way::Staged),
+        None | Some(_) => Ok(Way::Staged),
     }
 }

@@ -1,8 +1,15 @@
 //! The DuckDB types of a result's columns, which Arrow's schema does not tell: JSON is text there, an ENUM a dictionary.
 
+#[cfg(test)]
+pub(in crate::engine) mod arbitrary;
+mod wire;
+
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use duckdb_neo::connection::Connection;
+use duckdb_neo::logical_type::{LogicalType, LogicalTypeID};
 use duckdb_neo::statement::Statement;
+
+pub(in crate::engine) use wire::arrow_type;
 
 use crate::error::Result;
 
@@ -20,7 +27,7 @@ pub(in crate::engine) fn of(connection: &Connection, statement: &Statement<'stat
     columns.iter().map(|(_, logical_type)| Ok(shorten(logical_type.to_text()?))).collect()
 }
 
-fn shorten(text: String) -> String {
+pub(in crate::engine) fn shorten(text: String) -> String {
     if text.len() <= TYPE_BYTES_MAX {
         return text;
     }
@@ -38,4 +45,23 @@ pub(in crate::engine) fn annotate(schema: &Schema, types: &[String]) -> SchemaRe
         field.as_ref().clone().with_metadata(metadata)
     });
     SchemaRef::new(Schema::new(annotated.collect::<Vec<Field>>()))
+}
+
+/// The types inside of a nested type, with their names: a list's item, a map's key and value, a struct's fields. None for
+/// other types.
+fn members(logical: &LogicalType) -> duckdb_neo::Result<Vec<(String, LogicalType)>> {
+    use LogicalTypeID::{Array, List, Map, Struct, Tuple, Union};
+    if !matches!(logical.id()?, Array | List | Map | Struct | Tuple | Union) {
+        return Ok(Vec::new());
+    }
+    let mut members = Vec::new();
+    for (name, value) in logical.get_params()? {
+        // Not so the size of an array.
+        if value.logical_type()?.id()? == LogicalTypeID::Type
+            && let Some(member) = value.get::<LogicalType>()?
+        {
+            members.push((name, member));
+        }
+    }
+    Ok(members)
 }

@@ -1,0 +1,146 @@
+//! Flights: what GetFlightInfo has made ready for a DoGet, under the id in its ticket. All of it is bounded in number and in
+//! time.
+//!
+//! * plans of queries. The ticket has the query's text too, so one that is gone is planned again;
+//! * queries that are being read, so that they can be cancelled;
+//! * results of statements that have run (DDL, DML, PIVOT). They can be read again until they expire.
+
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use lru::LruCache;
+use uuid::Uuid;
+
+use crate::config;
+use crate::engine::{Canceller, Executed, Rows};
+use crate::error::{Error, Result};
+
+/// The name of a flight.
+pub(super) type FlightId = Uuid;
+
+/// What is ready, and what runs.
+#[derive(Debug)]
+pub(super) struct Flights {
+    state: Mutex<State>,
+    results_max: usize,
+    results_expire: Duration,
+}
+
+#[derive(Debug)]
+struct State {
+    plans: LruCache<FlightId, Rows>,
+    /// Bounded by the engine's threads, of which each has one.
+    running: HashMap<FlightId, Canceller>,
+    results: HashMap<FlightId, (Instant, Executed)>,
+}
+
+/// A query that is being read; forgotten when dropped.
+#[derive(Debug)]
+pub(super) struct Running {
+    flights: Arc<Flights>,
+    id: FlightId,
+}
+
+impl Flights {
+    pub(super) fn new(config: &config::Query) -> Arc<Self> {
+        let plans = LruCache::new(NonZeroUsize::new(config.plans_max).unwrap_or(NonZeroUsize::MIN));
+        Arc::new(Self {
+            state: Mutex::new(State { plans, running: HashMap::new(), results: HashMap::new() }),
+            results_max: config.results_max,
+            results_expire: config.results_expire,
+        })
+    }
+
+    /// Keeps a query's plan for its DoGet; the oldest goes when there are too many.
+    pub(super) fn keep_plan(&self, rows: Rows) -> FlightId {
+        let id = Uuid::new_v4();
+        let evicted = self.lock().plans.push(id, rows);
+        drop(evicted);
+        id
+    }
+
+    /// The plan of a flight, if it is still there.
+    pub(super) fn take_plan(&self, id: FlightId) -> Option<Rows> {
+        self.lock().plans.pop(&id)
+    }
+
+    /// Notes that a flight is being read.
+    pub(super) fn run(self: &Arc<Self>, id: FlightId, canceller: Canceller) -> Running {
+        self.lock().running.insert(id, canceller);
+        Running { flights: Arc::clone(self), id }
+    }
+
+    /// Keeps a result; none when there are no rows to keep.
+    ///
+    /// # Errors
+    /// `ResourceExhausted` when too many wait.
+    pub(super) fn keep_result(&self, executed: Executed) -> Result<Option<FlightId>> {
+        if executed.schema.fields().is_empty() {
+            return Ok(None);
+        }
+        let mut state = self.lock();
+        state.results.retain(|_, (since, _)| since.elapsed() < self.results_expire);
+        if state.results.len() >= self.results_max {
+            return Err(Error::exhausted(format!(
+                "{} results wait to be read, which is the limit (query.results_max); try again later",
+                self.results_max
+            )));
+        }
+        let id = Uuid::new_v4();
+        state.results.insert(id, (Instant::now(), executed));
+        Ok(Some(id))
+    }
+
+    /// The result of a flight.
+    pub(super) fn result(&self, id: FlightId) -> Result<Executed> {
+        let state = self.lock();
+        let found = state.results.get(&id).filter(|(since, _)| since.elapsed() < self.results_expire);
+        found.map(|(_, executed)| executed.clone()).ok_or_else(|| self.gone())
+    }
+
+    /// Keeps a result for as long again; answers when it expires.
+    pub(super) fn renew_result(&self, id: FlightId) -> Result<SystemTime> {
+        let mut state = self.lock();
+        let found = state.results.get_mut(&id).filter(|(since, _)| since.elapsed() < self.results_expire);
+        let (since, _) = found.ok_or_else(|| self.gone())?;
+        *since = Instant::now();
+        Ok(self.expiration())
+    }
+
+    /// When a result that is kept now expires.
+    pub(super) fn expiration(&self) -> SystemTime {
+        SystemTime::now() + self.results_expire
+    }
+
+    /// Cancels a flight, whatever its state; false when there is none.
+    pub(super) fn cancel(&self, id: FlightId) -> bool {
+        let mut state = self.lock();
+        let plan = state.plans.pop(&id);
+        let result = state.results.remove(&id);
+        let running = state.running.get(&id).cloned();
+        drop(state);
+        if let Some(running) = &running {
+            running.cancel();
+        }
+        plan.is_some() || result.is_some() || running.is_some()
+    }
+
+    fn gone(&self) -> Error {
+        Error::not_found(format!(
+            "the result of this ticket is gone: it is kept for {:?} (query.results_expire)",
+            self.results_expire
+        ))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.flights.lock().running.remove(&self.id);
+    }
+}
