@@ -66,6 +66,8 @@ def driver(server, cookies=True):
 @pytest.fixture
 def odbc(server):
     with driver(server) as client:
+        # What SQLConnect asks first; its answer brings the cookie of the session.
+        client.get(command("CommandGetSqlInfo", {}))
         yield client
 
 

@@ -86,7 +86,8 @@ def errors(connection):
 def through_sqlalchemy():
     """Superset's way: a URL, reflection, and statements with literal values unless the feature is on."""
     for query in ("insecure=True", "insecure=True&feature-sqlalchemy-prepared-statements=on"):
-        url = f"datafusion+flightsql://user:password@{SERVER.hostname}:{SERVER.port}?{query}"
+        # The dialect is found by its entry point; `datafusion+flightsql` needs an import of flightsql.sqlalchemy before.
+        url = f"datafusion://user:password@{SERVER.hostname}:{SERVER.port}?{query}"
         engine = sqlalchemy.create_engine(url)
         with engine.connect() as connection:
             assert connection.execute(text("SELECT 1 AS n")).scalar() == 1
