@@ -264,10 +264,11 @@ impl Work {
         let connection = self.connection();
         let types: Vec<LogicalType> =
             types::bound(connection, statement)?.into_iter().map(|(_, logical)| logical).collect();
-        let result = types::lossless(connection, types::needs_lossless(&types), || {
-            Ok(statement.arrow_query(connection, parameters, Some(self.engine.query.batch_rows))?)
-        })?;
-        self.collect_result(result, &types)
+        // An expanding statement (PIVOT) starts its result with the first step only.
+        types::lossless(connection, types::needs_lossless(&types), || {
+            let result = statement.arrow_query(connection, parameters, Some(self.engine.query.batch_rows))?;
+            self.collect_result(result, &types)
+        })
     }
 
     fn collect_result(
@@ -279,7 +280,6 @@ impl Work {
         let mut batches = Vec::new();
         let mut bytes = 0;
         let first = result.next_array()?;
-        // An expanding statement (PIVOT) knows its columns only after the first step.
         let export = self.export(&result, types)?;
         let mut next = first;
         while let Some(array) = next {

@@ -7,6 +7,8 @@
 pub(in crate::engine) mod arbitrary;
 mod export;
 #[cfg(test)]
+mod round_trip;
+#[cfg(test)]
 mod tests;
 mod text;
 mod wire;

@@ -158,8 +158,9 @@ pub(super) fn variants(array: &ArrayRef) -> Result<ArrayRef> {
     };
     let (metadata, values) = (part("metadata")?, part("value")?);
     texts(array, |at, text| {
-        let variant = Variant::try_new(metadata.value(at), values.value(at))
-            .map_err(|error| Error::internal("a VARIANT cannot be read").with_source(error))?;
+        let variant = Variant::try_new(metadata.value(at), values.value(at)).map_err(|error| {
+            Error::invalid(format!("a VARIANT cannot be written as JSON, cast it to VARCHAR: {error}"))
+        })?;
         let json = variant
             .to_json_string()
             .map_err(|error| Error::internal("a VARIANT cannot be written as JSON").with_source(error))?;

@@ -76,7 +76,12 @@ impl Wire {
                 let entries = DataType::Struct(Fields::from(vec![Arc::new(key), self.child("value", value)?]));
                 Some(DataType::Map(Arc::new(Field::new("entries", entries, false)), false))
             }
-            (LogicalTypeID::Struct | LogicalTypeID::Tuple, members) => Some(DataType::Struct(self.children(members)?)),
+            (LogicalTypeID::Struct, members) => Some(DataType::Struct(self.children(members)?)),
+            // Its members have no names, and DuckDB exports them under these.
+            (LogicalTypeID::Tuple, members) => {
+                let fields = (1..).zip(members).map(|(at, (_, member))| self.child(&format!("element{at}"), member));
+                Some(DataType::Struct(fields.collect::<Option<Fields>>()?))
+            }
             (LogicalTypeID::Union, members) => {
                 let ids = 0..i8::try_from(members.len()).ok()?;
                 let fields = UnionFields::try_new(ids, self.children(members)?.iter().cloned());
