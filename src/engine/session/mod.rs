@@ -356,6 +356,11 @@ impl InUse {
         self.0.settings().schema.clone()
     }
 
+    /// The extension types that results may have.
+    pub(in crate::engine) fn extensions(&self) -> Extensions {
+        self.0.settings().extensions
+    }
+
     /// Changes the session's settings.
     pub(in crate::engine) fn set(&self, change: impl FnOnce(&mut Settings)) {
         change(&mut self.0.settings());
