@@ -75,8 +75,8 @@ impl Engine {
     }
 
     /// The columns of a table or view, `_metadata` too.
-    pub async fn describe(&self, table: String) -> Result<TableDescription> {
-        self.run(&Call::default(), move |work| work.describe(&table)).await
+    pub async fn describe(&self, table: String, call: &Call) -> Result<TableDescription> {
+        self.run(call, move |work| work.describe(&table)).await
     }
 
     /// Whether there is a table or view of this name.

@@ -11,7 +11,7 @@ use duckdb_neo::instance::{AttachBuilder, Instance, InstanceBuilder};
 use super::threads::Threads;
 use super::{
     CATALOG, Database, Engine, Inner, cancel::Watchdog, import, ingest, metadata, session::Sessions, slots::Slots,
-    timezone,
+    timezone, types,
 };
 use crate::config::{Config, Engine as EngineConfig};
 use crate::error::{Error, Result};
@@ -60,7 +60,7 @@ impl Engine {
 
 /// Closes the instance to what nobody may do through SQL: reading other files, and changing settings for everybody.
 fn lock(instance: &Instance) -> Result<()> {
-    let open = ["TimeZone", timezone::CLOCK, "streaming_buffer_size", "max_streaming_buffer_size"];
+    let open = ["TimeZone", timezone::CLOCK, "streaming_buffer_size", "max_streaming_buffer_size", types::LOSSLESS];
     let config = instance.config()?;
     for (setting, value) in [
         // Only now: attaching the data file needs the access that nothing after it does.

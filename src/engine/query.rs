@@ -12,6 +12,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use duckdb_neo::Parameters;
 use duckdb_neo::connection::SettingScope;
+use duckdb_neo::logical_type::LogicalType;
 use duckdb_neo::query_result::ArrowQueryResult;
 use duckdb_neo::statement::Statement;
 use futures::Stream;
@@ -20,8 +21,9 @@ use super::cancel::Cancel;
 use super::output::{Batches, Input, Output, Sent, Start, Starter};
 use super::session::Wants;
 use super::slots::Slot;
+use super::types::Export;
 use super::work::{CancelOnDrop, Work};
-use super::{Bound, Call, Engine, bound, ffi, output, types};
+use super::{Bound, Call, Engine, bound, output, types};
 use crate::error::{Error, Result};
 
 /// The rows of a query: a stream of batches that ends with the last row or with an error. It runs from the first poll on;
@@ -153,15 +155,16 @@ fn stream(work: &mut Work, sql: &str, bound: Option<&Bound>, output: &mut Output
     // DuckDB has this limit per connection only.
     let buffer = format!("{}B", work.engine.query.streaming_buffer.as_u64());
     work.connection().config()?.set_text("streaming_buffer_size", &buffer, SettingScope::Session)?;
-    let types = types::of(work.connection(), &statement)?;
-    let mut runs = Runs::new(work, &statement, bound);
+    let types: Vec<LogicalType> =
+        types::bound(work.connection(), &statement)?.into_iter().map(|(_, logical)| logical).collect();
+    let mut runs = Runs::new(work, &statement, bound, types::needs_lossless(&types));
     let Some(mut result) = runs.next().transpose()? else {
         // No row of parameters: no run, but columns all the same.
         let schema = work.planned_schema(&statement)?;
         return output.begin(Some(schema)).map(|_| nothing);
     };
-    let schema = types::annotate(&*ffi::schema_from(result.schema()?)?, &types);
-    if !output.begin(Some(SchemaRef::clone(&schema)))? {
+    let mut export = work.export(&result, &types)?;
+    if !output.begin(Some(SchemaRef::clone(export.schema())))? {
         return Ok(nothing);
     }
     drop(slot.take());
@@ -176,7 +179,7 @@ fn stream(work: &mut Work, sql: &str, bound: Option<&Bound>, output: &mut Output
     }
     slot = Some(work.slot()?);
     loop {
-        match send_all(work, &mut slot, output, &mut result, &schema)? {
+        match send_all(work, &mut slot, output, &mut result, &export)? {
             Sending::Done => {}
             Sending::Gone => return Ok(nothing),
             Sending::Yield(rest) => return Ok(rest),
@@ -186,6 +189,11 @@ fn stream(work: &mut Work, sql: &str, bound: Option<&Bound>, output: &mut Output
             Some(next) => result = next,
             None => return Ok(nothing),
         }
+        let next = work.export(&result, &types)?;
+        if next.schema() != export.schema() {
+            return Err(Error::invalid("the columns' types differ between rows of parameters"));
+        }
+        export = next;
     }
 }
 
@@ -195,17 +203,21 @@ struct Runs<'a> {
     statement: &'a Statement<'static>,
     rows: Option<Box<dyn Iterator<Item = Result<bound::Row>> + 'a>>,
     once: bool,
+    lossless: bool,
 }
 
 impl<'a> Runs<'a> {
-    fn new(work: &'a Work, statement: &'a Statement<'static>, bound: Option<&'a Bound>) -> Self {
+    fn new(work: &'a Work, statement: &'a Statement<'static>, bound: Option<&'a Bound>, lossless: bool) -> Self {
         let rows = bound.map(|bound| Box::new(bound.values(work, statement)) as _);
-        Self { work, statement, once: rows.is_none(), rows }
+        Self { work, statement, once: rows.is_none(), rows, lossless }
     }
 
     fn run(&self, parameters: Parameters<'_>) -> Result<ArrowQueryResult<'a>> {
         let batch_rows = self.work.engine.query.batch_rows;
-        Ok(self.statement.arrow_query(self.work.connection(), parameters, Some(batch_rows))?)
+        let connection = self.work.connection();
+        types::lossless(connection, self.lossless, || {
+            Ok(self.statement.arrow_query(connection, parameters, Some(batch_rows))?)
+        })
     }
 }
 
@@ -236,9 +248,9 @@ fn send_all(
     slot: &mut Option<Slot>,
     output: &Output,
     result: &mut ArrowQueryResult<'_>,
-    schema: &SchemaRef,
+    export: &Export,
 ) -> Result<Sending> {
-    while let Some(batch) = next_batch(work, result, schema)? {
+    while let Some(batch) = next_batch(work, result, export)? {
         match output.try_send(batch) {
             Sent::Yes => {}
             Sent::Gone => return Ok(Sending::Gone),
@@ -250,7 +262,7 @@ fn send_all(
                     Sent::Gone => return Ok(Sending::Gone),
                     Sent::NotYet(batch) => {
                         *slot = Some(work.slot()?);
-                        let (rest, all) = take_rest(work, result, schema, batch)?;
+                        let (rest, all) = take_rest(work, result, export, batch)?;
                         if all {
                             return Ok(Sending::Yield(rest));
                         }
@@ -270,12 +282,12 @@ fn send_all(
 }
 
 /// The next batch that is not empty.
-fn next_batch(work: &Work, result: &mut ArrowQueryResult<'_>, schema: &SchemaRef) -> Result<Option<RecordBatch>> {
+fn next_batch(work: &Work, result: &mut ArrowQueryResult<'_>, export: &Export) -> Result<Option<RecordBatch>> {
     loop {
         work.cancel.check()?;
         let Some(array) = result.next_array()? else { return Ok(None) };
         if !array.is_empty() {
-            return Ok(Some(ffi::batch_from(array, schema)?));
+            return export.batch(array).map(Some);
         }
     }
 }
@@ -284,14 +296,14 @@ fn next_batch(work: &Work, result: &mut ArrowQueryResult<'_>, schema: &SchemaRef
 fn take_rest(
     work: &Work,
     result: &mut ArrowQueryResult<'_>,
-    schema: &SchemaRef,
+    export: &Export,
     first: RecordBatch,
 ) -> Result<(Vec<RecordBatch>, bool)> {
     let bytes_max = usize::try_from(work.engine.query.result_bytes_max.as_u64()).unwrap_or(usize::MAX);
     let mut bytes = first.get_array_memory_size();
     let mut rest = vec![first];
     while bytes <= bytes_max {
-        let Some(batch) = next_batch(work, result, schema)? else { return Ok((rest, true)) };
+        let Some(batch) = next_batch(work, result, export)? else { return Ok((rest, true)) };
         bytes += batch.get_array_memory_size();
         rest.push(batch);
     }

@@ -294,13 +294,13 @@ async fn the_catalog_hides_the_servers_tables_and_counts_live() {
         ]
     );
     assert_eq!(engine.tables(Some(Kind::View), Some("LOOK%".to_owned())).await.unwrap().len(), 1);
-    let table = engine.describe("EVENTS".to_owned()).await.unwrap();
+    let table = engine.describe("EVENTS".to_owned(), &Call::default()).await.unwrap();
     assert_eq!(
         table.columns.iter().filter(|column| column.primary_key).map(|column| column.name.as_str()).collect::<Vec<_>>(),
         ["insert_id"]
     );
     assert_eq!(
-        engine.describe("event".to_owned()).await.unwrap_err().message(),
+        engine.describe("event".to_owned(), &Call::default()).await.unwrap_err().message(),
         "table \"event\" not found; did you mean \"events\"?"
     );
     assert!(engine.drop_table("nowhere".to_owned(), true).await.is_ok_and(|dropped| !dropped));

@@ -6,13 +6,17 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use duckdb_neo::Parameters;
 use duckdb_neo::connection::Connection;
+use duckdb_neo::logical_type::LogicalType;
+use duckdb_neo::query_result::ArrowQueryResult;
+use duckdb_neo::statement::Statement;
 use tokio::sync::oneshot;
 
 use super::cancel::{Cancel, Watch};
 use super::ingest::TableLock;
-use super::session::{InUse, Lease, Place, Settings, Wants};
+use super::session::{Extensions, InUse, Lease, Place, Settings, Wants};
 use super::slots::Slot;
-use super::{Call, Engine, Inner, ffi, recovery, statement, timezone};
+use super::types::Export;
+use super::{Call, Engine, Inner, ffi, recovery, statement, timezone, types};
 use crate::error::{Error, Result};
 
 /// What a piece of work may use. It lives on an engine thread.
@@ -247,26 +251,40 @@ impl Work {
     /// Runs a query of ours and collects its rows: for the catalog's small answers.
     pub(in crate::engine) fn collect(&self, sql: &str, parameters: Parameters<'_>) -> Result<Vec<RecordBatch>> {
         let statement = statement::single(self.connection(), sql)?;
-        Ok(self.collect_statement(&statement, parameters)?.1)
+        let result = statement.arrow_query(self.connection(), parameters, Some(self.engine.query.batch_rows))?;
+        Ok(self.collect_result(result, &[])?.1)
     }
 
-    /// Runs a statement and collects its rows.
+    /// Runs a statement of the caller's and collects its rows.
     pub(in crate::engine) fn collect_statement(
         &self,
-        statement: &duckdb_neo::statement::Statement<'static>,
+        statement: &Statement<'static>,
         parameters: Parameters<'_>,
     ) -> Result<(SchemaRef, Vec<RecordBatch>)> {
+        let connection = self.connection();
+        let types: Vec<LogicalType> =
+            types::bound(connection, statement)?.into_iter().map(|(_, logical)| logical).collect();
+        // An expanding statement (PIVOT) starts its result with the first step only.
+        types::lossless(connection, types::needs_lossless(&types), || {
+            let result = statement.arrow_query(connection, parameters, Some(self.engine.query.batch_rows))?;
+            self.collect_result(result, &types)
+        })
+    }
+
+    fn collect_result(
+        &self,
+        mut result: ArrowQueryResult<'_>,
+        types: &[LogicalType],
+    ) -> Result<(SchemaRef, Vec<RecordBatch>)> {
         self.cancel.check()?;
-        let mut result = statement.arrow_query(self.connection(), parameters, Some(self.engine.query.batch_rows))?;
         let mut batches = Vec::new();
         let mut bytes = 0;
         let first = result.next_array()?;
-        // An expanding statement (PIVOT) knows its columns only after the first step.
-        let schema = ffi::schema_from(result.schema()?)?;
+        let export = self.export(&result, types)?;
         let mut next = first;
         while let Some(array) = next {
             if !array.is_empty() {
-                let batch = ffi::batch_from(array, &schema)?;
+                let batch = export.batch(array)?;
                 bytes += batch.get_array_memory_size() as u64;
                 batches.push(batch);
             }
@@ -279,7 +297,17 @@ impl Work {
             self.cancel.check()?;
             next = result.next_array()?;
         }
-        Ok((schema, batches))
+        Ok((SchemaRef::clone(export.schema()), batches))
+    }
+
+    /// How the batches of a result become what the caller gets.
+    pub(in crate::engine) fn export(&self, result: &ArrowQueryResult<'_>, types: &[LogicalType]) -> Result<Export> {
+        Export::new(types, ffi::schema_from(result.schema()?)?, self.extensions())
+    }
+
+    /// The extension types that the caller's session has asked for.
+    pub(in crate::engine) fn extensions(&self) -> Extensions {
+        self.session.as_ref().map(InUse::extensions).unwrap_or_default()
     }
 
     /// Runs `work` in a transaction: committed if it answers well, rolled back otherwise. In an open transaction of the

@@ -181,7 +181,7 @@ fn table_info(listing: TableListing) -> v1::TableInfo {
 }
 
 async fn get_schema(state: &State, body: &Bytes) -> Result<Vec<Bytes>> {
-    let table = state.engine.describe(table_name(body)?).await?;
+    let table = state.engine.describe(table_name(body)?, &Call::default()).await?;
     let columns = table.columns.into_iter().map(|column| v1::Column {
         name: column.name,
         r#type: column.sql_type,

@@ -6,9 +6,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions};
 use arrow_flight::{FlightData, IpcMessage, SchemaAsIpc};
 use bytes::Bytes;
@@ -44,26 +43,18 @@ impl From<RecordBatch> for Outgoing {
     }
 }
 
-/// The schema that goes over the wire: dictionaries are unpacked, because JDBC and ODBC show
-/// their indexes, and the SQL types, with what follows from them, stand where clients look for them.
+/// The schema that goes over the wire: the SQL types, with what follows from them, stand where clients look for them.
 pub(super) fn wire_schema(schema: &Schema) -> SchemaRef {
-    let fields: Vec<Field> = schema.fields().iter().map(|field| unpack(field)).collect();
+    let fields: Vec<Field> = schema.fields().iter().map(|field| describe(field)).collect();
     Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
 }
 
-pub(super) fn unpack(field: &Field) -> Field {
+pub(super) fn describe(field: &Field) -> Field {
     let mut metadata = field.metadata().clone();
     if let Some(sql_type) = metadata.remove(TYPE_KEY) {
         columns::describe(&mut metadata, sql_type);
     }
-    let field = field.clone().with_metadata(metadata);
-    match field.data_type() {
-        DataType::Dictionary(_, values) => {
-            let values = values.as_ref().clone();
-            field.with_data_type(values)
-        }
-        _ => field,
-    }
+    field.clone().with_metadata(metadata)
 }
 
 /// The schema as an encapsulated IPC message, as FlightInfo and SchemaResult hold it.
@@ -122,15 +113,13 @@ fn encode_one(batch: &RecordBatch) -> Result<FlightData> {
     Ok(encoded.into())
 }
 
+/// The batch under the schema that was announced, which may say more about the same columns.
 fn to_wire(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     if batch.schema_ref() == schema {
         return Ok(batch.clone());
     }
-    let columns = batch.columns().iter().zip(schema.fields()).map(|(column, field)| {
-        if column.data_type() == field.data_type() { Ok(Arc::clone(column)) } else { cast(column, field.data_type()) }
-    });
-    let columns = columns.collect::<Result<Vec<_>, _>>()?;
-    RecordBatch::try_new(Arc::clone(schema), columns)
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(Arc::clone(schema), batch.columns().to_vec(), &options)
         .map_err(|error| Error::internal("a batch differs from its schema").with_source(error))
 }
 

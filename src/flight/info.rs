@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 pub(super) async fn flight_info(state: &State, descriptor: FlightDescriptor, call: &Call) -> Result<FlightInfo> {
     let command = command::decode(Some(&descriptor))?;
     let (schema, ticket, total_records) = match command {
-        Command::Table(name) => table(state, name).await?,
+        Command::Table(name) => table(state, name, call).await?,
         Command::Query(Statement { sql, transaction }) => {
             query(state, sql, None, &call.clone().within(transaction)).await?
         }
@@ -37,8 +37,8 @@ pub(super) async fn flight_info(state: &State, descriptor: FlightDescriptor, cal
     Ok(info)
 }
 
-async fn table(state: &State, name: String) -> Result<(SchemaRef, Ticket, i64)> {
-    let table = state.engine.describe(name).await?;
+async fn table(state: &State, name: String, call: &Call) -> Result<(SchemaRef, Ticket, i64)> {
+    let table = state.engine.describe(name, call).await?;
     let rows = state.engine.row_count(table.name.clone()).await?;
     Ok((wire_schema(&table.arrow_schema), Ticket::Table(table.name), rows))
 }
@@ -62,7 +62,7 @@ async fn query(state: &State, sql: String, bound: Option<Bound>, call: &Call) ->
 /// The columns that a descriptor's rows have; nothing runs.
 pub(super) async fn schema(state: &State, descriptor: FlightDescriptor, call: &Call) -> Result<SchemaResult> {
     let schema = match command::decode(Some(&descriptor))? {
-        Command::Table(name) => wire_schema(&state.engine.describe(name).await?.arrow_schema),
+        Command::Table(name) => wire_schema(&state.engine.describe(name, call).await?.arrow_schema),
         Command::Query(Statement { sql, transaction }) | Command::Update(Statement { sql, transaction }) => {
             planned_schema(state, sql, &call.clone().within(transaction)).await?
         }
@@ -87,13 +87,13 @@ async fn planned_schema(state: &State, sql: String, call: &Call) -> Result<Schem
 }
 
 /// One FlightInfo a table; `expression` is a LIKE pattern of names, all if it is empty.
-pub(super) async fn list(state: &State, expression: &Bytes) -> Result<Vec<FlightInfo>> {
+pub(super) async fn list(state: &State, expression: &Bytes, call: &Call) -> Result<Vec<FlightInfo>> {
     let pattern = std::str::from_utf8(expression)
         .map_err(|_| Error::invalid("the criteria are a LIKE pattern of table names, in UTF-8"))?;
     let pattern = (!pattern.is_empty()).then(|| pattern.to_owned());
     let mut flights = Vec::new();
     for listing in state.engine.tables(None, pattern).await? {
-        let description = match state.engine.describe(listing.name.clone()).await {
+        let description = match state.engine.describe(listing.name.clone(), call).await {
             Ok(description) => description,
             // A table dropped meanwhile, or a view over one: the others are listed all the same.
             Err(error) => {

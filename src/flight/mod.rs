@@ -160,8 +160,9 @@ impl FlightService for Service {
     }
 
     async fn list_flights(&self, request: Request<Criteria>) -> Result<Response<Self::ListFlightsStream>, Status> {
+        let call = call(&request)?;
         let criteria = request.into_inner();
-        let flights = info::list(&self.0, &criteria.expression).await.map_err(status::from_error)?;
+        let flights = info::list(&self.0, &criteria.expression, &call).await.map_err(status::from_error)?;
         Ok(answers(stream::iter(flights.into_iter().map(Ok))))
     }
 

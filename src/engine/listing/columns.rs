@@ -4,11 +4,12 @@ use std::collections::{HashMap, HashSet};
 
 use arrow::datatypes::{DataType, Field};
 use duckdb_neo::Parameters;
+use duckdb_neo::logical_type::LogicalType;
 
 use super::{Filter, of_users, rows};
-use crate::engine::types::{TYPE_KEY, shorten};
+use crate::engine::statement;
+use crate::engine::types::{TYPE_KEY, bound, lossless, needs_lossless, shorten};
 use crate::engine::work::Work;
-use crate::engine::{ffi, statement};
 use crate::error::Result;
 
 /// How many types one statement asks about.
@@ -75,9 +76,12 @@ impl Work {
     fn ask_types(&self, types: &[String], fields: &mut HashMap<String, Field>) -> Result<()> {
         let nulls: Vec<String> = types.iter().map(|sql_type| format!("NULL::{sql_type}")).collect();
         let statement = statement::single(self.connection(), &format!("SELECT {} LIMIT 0", nulls.join(", ")))?;
-        let result = statement.arrow_query(self.connection(), Parameters::None, None)?;
-        let schema = ffi::schema_from(result.schema()?)?;
-        for (sql_type, field) in types.iter().zip(schema.fields()) {
+        let logical: Vec<LogicalType> = bound(self.connection(), &statement)?.into_iter().map(|(_, of)| of).collect();
+        let result = lossless(self.connection(), needs_lossless(&logical), || {
+            Ok(statement.arrow_query(self.connection(), Parameters::None, None)?)
+        })?;
+        let export = self.export(&result, &logical)?;
+        for (sql_type, field) in types.iter().zip(export.schema().fields()) {
             fields.insert(sql_type.clone(), told(field.as_ref().clone(), sql_type));
         }
         Ok(())

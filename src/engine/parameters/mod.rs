@@ -43,7 +43,13 @@ pub(in crate::engine) fn declared(
     // If it cannot be bound, executing it says the same, or more.
     let bound = statement.bind(connection).and_then(|bound| bound.parameters.get_all()).unwrap_or_default();
     let type_of = |name: &String| bound.iter().find(|(bound, _)| bound == name).map(|(_, logical)| logical);
-    Ok(names.into_iter().map(|name| (type_of(&name).and_then(arrow_type), name)).map(|(t, name)| (name, t)).collect())
+    Ok(names
+        .into_iter()
+        .map(|name| {
+            let known = type_of(&name).and_then(arrow_type);
+            (name, known)
+        })
+        .collect())
 }
 
 /// Calls `run` with the values of the parameters of these names.

@@ -37,7 +37,7 @@ fn run(connection: &Connection, sql: &str, batch: &RecordBatch, at: usize) -> Re
 fn text(connection: &Connection, sql: &str, batch: &RecordBatch) -> String {
     let answer = run(connection, sql, batch, 0).unwrap().unwrap();
     let column = cast(answer.column(0), &DataType::Utf8).unwrap();
-    column.is_valid(0).then(|| column.as_string::<i32>().value(0).to_owned()).unwrap_or_default()
+    if column.is_valid(0) { column.as_string::<i32>().value(0).to_owned() } else { String::new() }
 }
 
 #[test]

@@ -7,6 +7,8 @@
 
 mod lane;
 mod settings;
+#[cfg(test)]
+mod tests;
 mod transaction;
 
 use std::collections::HashMap;
@@ -347,6 +349,16 @@ impl InUse {
     /// The session's limit on a statement's time.
     pub(in crate::engine) fn query_timeout(&self) -> Option<Duration> {
         self.0.settings().query_timeout
+    }
+
+    /// The schema that the session uses, if it has said so.
+    pub(in crate::engine) fn schema(&self) -> Option<String> {
+        self.0.settings().schema.clone()
+    }
+
+    /// The extension types that results may have.
+    pub(in crate::engine) fn extensions(&self) -> Extensions {
+        self.0.settings().extensions
     }
 
     /// Changes the session's settings.

@@ -7,6 +7,7 @@ use arrow::array::AsArray;
 use duckdb_neo::Parameters;
 use duckdb_neo::connection::{Connection, SettingScope};
 
+use super::InUse;
 use crate::engine::work::{Work, quote};
 use crate::engine::{CATALOG, SCHEMA};
 use crate::error::{Error, Result};
@@ -51,9 +52,11 @@ impl Settings {
 }
 
 impl Work {
-    /// Back to the main schema, after a USE of what no session may use.
-    pub(in crate::engine) fn back_to_main(&self) {
-        if let Err(error) = self.execute(&format!("USE {CATALOG}.{SCHEMA}")) {
+    /// Back to the session's schema, after a USE of what no session may use.
+    pub(in crate::engine) fn go_back(&self) {
+        let schema = self.session.as_ref().and_then(InUse::schema);
+        let schema = schema.as_deref().unwrap_or(SCHEMA);
+        if let Err(error) = self.execute(&format!("USE {CATALOG}.{}", quote(schema))) {
             tracing::warn!(%error, "a session stays outside its catalog");
         }
     }

@@ -91,7 +91,7 @@ impl Work {
             Setting::GlobalTimeZone => {}
             Setting::Variable => session.keep_objects(),
             Setting::Session | Setting::Other => {
-                let (schema, time_zone) = self.settings_now().inspect_err(|_| self.back_to_main())?;
+                let (schema, time_zone) = self.settings_now().inspect_err(|_| self.go_back())?;
                 session.set(|settings| {
                     settings.schema = schema;
                     settings.time_zone = time_zone;

@@ -12,9 +12,11 @@ mod targets;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use duckdb_neo::connection::Connection;
+use duckdb_neo::logical_type::LogicalType;
 use duckdb_neo::query_result::StatementType;
 use duckdb_neo::statement::Statement;
 
+use super::types::Wire;
 use super::work::Work;
 use super::{Bound, Call, Engine, Executed, parameters, types};
 use crate::error::{Error, Result};
@@ -153,11 +155,13 @@ impl Work {
     /// Null.
     pub(in crate::engine) fn planned_schema(&self, statement: &Statement<'static>) -> Result<SchemaRef> {
         let columns = statement.bind(self.connection())?.schema.get_all()?;
-        let fields = columns.iter().map(|(name, logical_type)| {
-            Field::new(name.as_str(), types::arrow_type(logical_type).unwrap_or(DataType::Null), true)
+        let wire = Wire::of(self.connection(), self.extensions())?;
+        let fields = columns.iter().map(|(name, logical)| {
+            wire.field(name, logical).unwrap_or_else(|| Field::new(name.as_str(), DataType::Null, true))
         });
         let schema = Schema::new(fields.collect::<Vec<_>>());
-        Ok(types::annotate(&schema, &types::of(self.connection(), statement)?))
+        let types: Vec<LogicalType> = columns.into_iter().map(|(_, logical)| logical).collect();
+        types::annotate(&schema, &types)
     }
 
     fn planned_parameters(&self, statement: &Statement<'static>) -> Result<SchemaRef> {

@@ -39,17 +39,21 @@ impl Random {
         self.next() % limit
     }
 
+    fn flag(&mut self) -> bool {
+        self.next() & 1 == 0
+    }
+
     /// Within `-limit..=limit`.
     fn around(&mut self, limit: u64) -> i64 {
         let magnitude = i64::try_from(self.below(limit + 1)).unwrap();
-        if self.next() % 2 == 0 { magnitude } else { -magnitude }
+        if self.flag() { magnitude } else { -magnitude }
     }
 
     /// At most `digits` digits.
     fn digits(&mut self, digits: u32) -> i128 {
         let wide = i128::from(self.next()) << 62 | i128::from(self.next() >> 2);
         let digits = 1 + u32::try_from(self.next() % u64::from(digits)).unwrap();
-        (wide % 10_i128.pow(digits)) * if self.next() % 2 == 0 { 1 } else { -1 }
+        (wide % 10_i128.pow(digits)) * if self.flag() { 1 } else { -1 }
     }
 }
 
@@ -135,7 +139,7 @@ pub(in crate::engine) fn data_type() -> impl Strategy<Value = DataType> {
 
 /// An array of `data_type`; a fifth of it is null.
 pub(in crate::engine) fn array(data_type: &DataType, len: usize, random: &mut Random) -> ArrayRef {
-    let nulls = NullBuffer::from_iter((0..len).map(|_| random.below(5) > 0));
+    let nulls = (0..len).map(|_| random.below(5) > 0).collect::<NullBuffer>();
     match data_type {
         DataType::Null => Arc::new(NullArray::new(len)),
         DataType::Struct(fields) => {
@@ -166,7 +170,7 @@ pub(in crate::engine) fn array(data_type: &DataType, len: usize, random: &mut Ra
         DataType::Dictionary(_, values) => {
             let values = array(values, 3, random);
             let keys = (0..len).map(|_| (random.below(5) > 0).then(|| i16::try_from(random.below(3)).unwrap()));
-            let keys = PrimitiveArray::<Int16Type>::from_iter(keys);
+            let keys = keys.collect::<PrimitiveArray<Int16Type>>();
             Arc::new(arrow::array::DictionaryArray::new(keys, values))
         }
         DataType::RunEndEncoded(_, values) => {
@@ -194,6 +198,7 @@ fn primitives<T: ArrowPrimitiveType>(
 }
 
 #[expect(clippy::too_many_lines, reason = "a table of types")]
+#[expect(clippy::cast_precision_loss, reason = "any number will do")]
 fn scalars(data_type: &DataType, len: usize, random: &mut Random, nulls: NullBuffer) -> ArrayRef {
     // Four thousand years, at most, in microseconds; two hundred in nanoseconds.
     const SECONDS: u64 = 60_000_000_000;
@@ -207,12 +212,12 @@ fn scalars(data_type: &DataType, len: usize, random: &mut Random, nulls: NullBuf
     let natural = |random: &mut Random, limit: u64| i64::try_from(random.below(limit)).unwrap();
     match data_type {
         DataType::Boolean => {
-            let values = (0..len).map(|_| random.next() % 2 == 0).collect();
+            let values = (0..len).map(|_| random.flag()).collect();
             Arc::new(BooleanArray::new(values, Some(nulls)))
         }
         DataType::Int8 => from!(Int8Type, random.next().to_le_bytes()[0].cast_signed()),
-        DataType::Int16 => from!(Int16Type, (random.next() >> 48) as u16 as i16),
-        DataType::Int32 => from!(Int32Type, (random.next() >> 32) as u32 as i32),
+        DataType::Int16 => from!(Int16Type, ((random.next() >> 48) as u16).cast_signed()),
+        DataType::Int32 => from!(Int32Type, ((random.next() >> 32) as u32).cast_signed()),
         DataType::Int64 => from!(Int64Type, random.next().cast_signed()),
         DataType::UInt8 => from!(UInt8Type, random.next().to_le_bytes()[0]),
         DataType::UInt16 => from!(UInt16Type, (random.next() >> 48) as u16),

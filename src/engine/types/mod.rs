@@ -1,17 +1,28 @@
-//! The DuckDB types of a result's columns, which Arrow's schema does not tell: JSON is text there, an ENUM a dictionary.
+//! Types out: the DuckDB types of a result's columns, and what clients get of them.
+//!
+//! A statement's [bound] types say what DuckDB's Arrow schema does not tell: JSON is text there, an ENUM a dictionary. [`Wire`]
+//! says the Arrow types before a statement runs, [`Export`] makes them of what DuckDB gives; they agree.
 
 #[cfg(test)]
 pub(in crate::engine) mod arbitrary;
+mod export;
+#[cfg(test)]
+mod round_trip;
+#[cfg(test)]
+mod tests;
+mod text;
 mod wire;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use duckdb_neo::connection::Connection;
+use duckdb_neo::connection::{Connection, SettingScope};
 use duckdb_neo::logical_type::{LogicalType, LogicalTypeID};
 use duckdb_neo::statement::Statement;
 
-pub(in crate::engine) use wire::arrow_type;
+pub(in crate::engine) use export::{Export, needs_lossless};
+pub(in crate::engine) use wire::{Wire, arrow_type};
 
-use crate::error::Result;
+use super::session::Extensions;
+use crate::error::{Error, Result};
 
 /// The key of a field's metadata that holds the column's DuckDB type.
 pub const TYPE_KEY: &str = "duckdb.type";
@@ -19,12 +30,54 @@ pub const TYPE_KEY: &str = "duckdb.type";
 /// A longer type (an ENUM of a thousand values) is told by its first word.
 const TYPE_BYTES_MAX: usize = 256;
 
-/// The types of a statement's columns; none where they are known only when it runs.
-pub(in crate::engine) fn of(connection: &Connection, statement: &Statement<'static>) -> Result<Vec<String>> {
+const EXTENSION_NAME: &str = "ARROW:extension:name";
+const EXTENSION_METADATA: &str = "ARROW:extension:metadata";
+
+/// The setting of a connection that exports every type without loss.
+pub(in crate::engine) const LOSSLESS: &str = "arrow_lossless_conversion";
+
+/// DuckDB's name for UTC in a session that has chosen no time zone.
+const ETC_UTC: &str = "Etc/UTC";
+
+/// The names and types of a statement's columns; none where they are known only when it runs.
+pub(in crate::engine) fn bound(
+    connection: &Connection,
+    statement: &Statement<'static>,
+) -> Result<Vec<(String, LogicalType)>> {
     // If it cannot be bound, executing it says the same, or more.
     let Ok(bound) = statement.bind(connection) else { return Ok(Vec::new()) };
-    let columns = bound.schema.get_all()?;
-    columns.iter().map(|(_, logical_type)| Ok(shorten(logical_type.to_text()?))).collect()
+    Ok(bound.schema.get_all()?)
+}
+
+/// The name that clients know a session's time zone by.
+fn zone_name(zone: &str) -> &str {
+    if zone == ETC_UTC { wire::UTC } else { zone }
+}
+
+impl Wire {
+    /// The types of results on this connection.
+    pub(in crate::engine) fn of(connection: &Connection, extensions: Extensions) -> Result<Self> {
+        let (zone, _) = connection.config()?.get_value("TimeZone")?;
+        let zone = zone.get::<String>()?.unwrap_or_default();
+        Ok(Self { zone: zone_name(&zone).into(), extensions })
+    }
+}
+
+/// Runs `start` with results exported without loss, if they need to be. A result keeps the setting that it began with, and the
+/// connection's next one begins without it.
+pub(in crate::engine) fn lossless<T>(
+    connection: &Connection,
+    needed: bool,
+    start: impl FnOnce() -> Result<T>,
+) -> Result<T> {
+    if !needed {
+        return start();
+    }
+    let set = |value| Ok::<_, Error>(connection.config()?.set_text(LOSSLESS, value, SettingScope::Session)?);
+    set("true")?;
+    let started = start();
+    set("false")?;
+    started
 }
 
 pub(in crate::engine) fn shorten(text: String) -> String {
@@ -35,16 +88,21 @@ pub(in crate::engine) fn shorten(text: String) -> String {
 }
 
 /// The schema with the types in its fields' metadata.
-pub(in crate::engine) fn annotate(schema: &Schema, types: &[String]) -> SchemaRef {
+pub(in crate::engine) fn annotate(schema: &Schema, types: &[LogicalType]) -> Result<SchemaRef> {
     if types.len() != schema.fields().len() {
-        return SchemaRef::new(schema.clone());
+        return Ok(SchemaRef::new(schema.clone()));
     }
-    let annotated = schema.fields().iter().zip(types).map(|(field, sql_type)| {
+    let annotated = schema.fields().iter().zip(types).map(|(field, logical)| {
         let mut metadata = field.metadata().clone();
-        metadata.insert(TYPE_KEY.to_owned(), sql_type.clone());
-        field.as_ref().clone().with_metadata(metadata)
+        metadata.insert(TYPE_KEY.to_owned(), shorten(logical.to_text()?));
+        Ok(field.as_ref().clone().with_metadata(metadata))
     });
-    SchemaRef::new(Schema::new(annotated.collect::<Vec<Field>>()))
+    Ok(SchemaRef::new(Schema::new(annotated.collect::<Result<Vec<Field>>>()?)))
+}
+
+/// Whether the type is JSON: text with a name.
+fn is_json(logical: &LogicalType) -> bool {
+    logical.name().is_ok_and(|name| name == "JSON")
 }
 
 /// The types inside of a nested type, with their names: a list's item, a map's key and value, a struct's fields. None for

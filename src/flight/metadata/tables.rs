@@ -9,7 +9,7 @@ use futures::{StreamExt, stream};
 
 use super::super::State;
 use super::super::columns::{CATALOG_NAME, IS_AUTO_INCREMENT, IS_READ_ONLY, REMARKS, SCHEMA_NAMES, TABLE_NAME, flag};
-use super::super::encode::{Outgoing, schema_bytes, unpack};
+use super::super::encode::{Outgoing, describe, schema_bytes};
 use super::{any_catalog, batch, column};
 use crate::engine::{Call, Column, Filter, Relation, RelationType};
 use crate::error::Result;
@@ -94,7 +94,7 @@ fn table_schema(relation: &Relation, read_only: bool) -> Schema {
 }
 
 fn field(relation: &Relation, column: &Column, read_only: bool) -> Field {
-    let field = unpack(&column.field);
+    let field = describe(&column.field);
     let mut metadata = field.metadata().clone();
     metadata.insert(CATALOG_NAME, relation.catalog.clone());
     for name in SCHEMA_NAMES {

@@ -1,7 +1,7 @@
 //! Batches for tables of kind `table`: as they came, but for what DuckDB's Arrow importer cannot take.
 //!
 //! Float16 becomes Float32. Decimals that DuckDB cannot name (256 bits, a negative scale, a scale above the precision)
-//! become Decimal128 of the same values, if that can hold them. Text tagged `arrow.json` becomes a JSON column without
+//! become Decimal128 of the same values, if that can hold them. Runs, and dictionaries of such values, are written out. Text tagged `arrow.json` becomes a JSON column without
 //! a check by DuckDB, so it is validated here. All of it inside nested types too; what needs nothing is not copied.
 
 use std::sync::Arc;
@@ -150,8 +150,12 @@ fn importable(data_type: &DataType) -> Result<DataType, String> {
             DataType::Struct(fields.iter().map(importable_field).collect::<Result<Fields, _>>()?)
         }
         DataType::Map(entries, sorted) => DataType::Map(importable_field(entries)?, *sorted),
-        DataType::Dictionary(keys, values) => DataType::Dictionary(keys.clone(), Box::new(importable(values)?)),
-        DataType::RunEndEncoded(ends, values) => DataType::RunEndEncoded(Arc::clone(ends), importable_field(values)?),
+        DataType::Dictionary(keys, values) => {
+            let values = importable(values)?;
+            if has_own_scan(&values) { values } else { DataType::Dictionary(keys.clone(), Box::new(values)) }
+        }
+        // DuckDB's importer is left unusable by runs of decimals, and knows no runs inside of some nested types.
+        DataType::RunEndEncoded(_, values) => importable(values.data_type())?,
         DataType::Union(fields, UnionMode::Sparse) => {
             unchanged(fields)?;
             data_type.clone()
@@ -159,6 +163,11 @@ fn importable(data_type: &DataType) -> Result<DataType, String> {
         DataType::Union(_, UnionMode::Dense) => return Err("DuckDB takes sparse unions only".to_owned()),
         other => other.clone(),
     })
+}
+
+/// Whether DuckDB's importer would read a dictionary's values by what it knows of the dictionary: it is written out for it.
+fn has_own_scan(values: &DataType) -> bool {
+    values.is_nested() || values.is_decimal() || values.is_temporal() || *values == DataType::Null
 }
 
 /// A decimal that DuckDB can name, if it cannot name the given one.
