@@ -55,8 +55,8 @@ pub(in crate::engine) fn declared(
 /// Calls `run` with the values of the parameters of these names.
 pub(in crate::engine) fn with<T>(names: &[String], values: &[Value], run: impl FnOnce(Parameters<'_>) -> T) -> T {
     // The crate does not export the trait that the cast is to.
-    let named: Vec<_> = names.iter().zip(values).map(|(name, value)| (name.as_str(), value as _)).collect();
-    run(Parameters::named(&named))
+    let pairs: Vec<_> = names.iter().zip(values).map(|(name, value)| (name.as_str(), value as _)).collect();
+    run(Parameters::named(&pairs))
 }
 
 /// The values of one row of `batch`, one for each column.
