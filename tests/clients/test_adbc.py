@@ -77,13 +77,6 @@ def test_returning_gives_rows(cursor, table):
     assert rows(cursor, f"SELECT count(*) FROM {table}") == [(2,)]
 
 
-def test_what_is_not_offered_yet_says_so(cursor, table):
-    """Bound parameters, transactions and session settings come later: until then they are refused, never ignored."""
-    refused(STATUS.INVALID_ARGUMENT, "parameters", cursor.execute, "SELECT ? + 1", (41,))
-    refused(STATUS.NOT_IMPLEMENTED, "transactions", cursor.execute, "BEGIN")
-    refused(STATUS.NOT_IMPLEMENTED, "SET GLOBAL", cursor.execute, "SET TimeZone = 'Asia/Kolkata'")
-
-
 def test_two_cursors_at_once(adbc):
     with adbc.cursor() as one, adbc.cursor() as two:
         one.execute("SELECT range FROM range(100000)")

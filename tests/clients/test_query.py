@@ -110,7 +110,7 @@ def test_a_cancelled_query_ends_at_once(flight):
         ("ATTACH ':memory:' AS x", "PERMISSION_DENIED", "ATTACH"),
         ("DETACH merganser", "PERMISSION_DENIED", "DETACH"),
         ("SELECT * FROM read_csv('/etc/passwd')", "PERMISSION_DENIED", "disabled"),
-        ("SET TimeZone = 'Asia/Kolkata'", "UNIMPLEMENTED", "SET GLOBAL"),
+        ("SET TimeZone = 'Asia/Kolkata'", "FAILED_PRECONDITION", "session"),
     ],
 )
 def test_bad_sql(flight, sql, code, part):
