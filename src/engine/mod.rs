@@ -15,6 +15,7 @@ mod ffi;
 mod import;
 mod ingest;
 mod listing;
+mod live;
 mod metadata;
 mod open;
 mod output;

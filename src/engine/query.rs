@@ -1,6 +1,7 @@
 //! Queries: a statement's rows stream out of DuckDB as its workers make them, a few batches ahead of the client.
 //!
-//! A query is planned when it is asked for, and runs when its rows are first wanted. Until then its thread waits with the
+//! A query is planned when it is asked for, and its rows are taken when they are first wanted. Until then DuckDB works ahead as far
+//! as `query.streaming_buffer` lets it, and its thread waits with the
 //! plan; on a session's connection it gives way to another statement, and is planned again when it is wanted after all.
 
 use std::pin::Pin;
@@ -8,12 +9,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use super::live::Live;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use duckdb_neo::Parameters;
 use duckdb_neo::connection::SettingScope;
 use duckdb_neo::logical_type::LogicalType;
-use duckdb_neo::query_result::ArrowQueryResult;
 use duckdb_neo::statement::Statement;
 use futures::Stream;
 
@@ -212,17 +213,18 @@ impl<'a> Runs<'a> {
         Self { work, statement, once: rows.is_none(), rows, lossless }
     }
 
-    fn run(&self, parameters: Parameters<'_>) -> Result<ArrowQueryResult<'a>> {
+    fn run(&self, parameters: Parameters<'_>) -> Result<Live<'a>> {
         let batch_rows = self.work.engine.query.batch_rows;
         let connection = self.work.connection();
         types::lossless(connection, self.lossless, || {
-            Ok(self.statement.arrow_query(connection, parameters, Some(batch_rows))?)
+            let result = self.statement.arrow_query(connection, parameters, Some(batch_rows))?;
+            Ok(Live::new(result, connection))
         })
     }
 }
 
 impl<'a> Iterator for Runs<'a> {
-    type Item = Result<ArrowQueryResult<'a>>;
+    type Item = Result<Live<'a>>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if std::mem::take(&mut self.once) {
@@ -247,7 +249,7 @@ fn send_all(
     work: &Work,
     slot: &mut Option<Slot>,
     output: &Output,
-    result: &mut ArrowQueryResult<'_>,
+    result: &mut Live<'_>,
     export: &Export,
 ) -> Result<Sending> {
     while let Some(batch) = next_batch(work, result, export)? {
@@ -282,7 +284,7 @@ fn send_all(
 }
 
 /// The next batch that is not empty.
-fn next_batch(work: &Work, result: &mut ArrowQueryResult<'_>, export: &Export) -> Result<Option<RecordBatch>> {
+fn next_batch(work: &Work, result: &mut Live<'_>, export: &Export) -> Result<Option<RecordBatch>> {
     loop {
         work.cancel.check()?;
         let Some(array) = result.next_array()? else { return Ok(None) };
@@ -295,7 +297,7 @@ fn next_batch(work: &Work, result: &mut ArrowQueryResult<'_>, export: &Export) -
 /// Takes what is left of a result into memory, after `first`; false when it is more than may be held.
 fn take_rest(
     work: &Work,
-    result: &mut ArrowQueryResult<'_>,
+    result: &mut Live<'_>,
     export: &Export,
     first: RecordBatch,
 ) -> Result<(Vec<RecordBatch>, bool)> {

@@ -7,12 +7,12 @@ use arrow::datatypes::SchemaRef;
 use duckdb_neo::Parameters;
 use duckdb_neo::connection::Connection;
 use duckdb_neo::logical_type::LogicalType;
-use duckdb_neo::query_result::ArrowQueryResult;
 use duckdb_neo::statement::Statement;
 use tokio::sync::oneshot;
 
 use super::cancel::{Cancel, Watch};
 use super::ingest::TableLock;
+use super::live::Live;
 use super::session::{Extensions, InUse, Lease, Place, Settings, Wants};
 use super::slots::Slot;
 use super::types::Export;
@@ -251,8 +251,9 @@ impl Work {
     /// Runs a query of ours and collects its rows: for the catalog's small answers.
     pub(in crate::engine) fn collect(&self, sql: &str, parameters: Parameters<'_>) -> Result<Vec<RecordBatch>> {
         let statement = statement::single(self.connection(), sql)?;
-        let result = statement.arrow_query(self.connection(), parameters, Some(self.engine.query.batch_rows))?;
-        Ok(self.collect_result(result, &[])?.1)
+        let connection = self.connection();
+        let result = statement.arrow_query(connection, parameters, Some(self.engine.query.batch_rows))?;
+        Ok(self.collect_result(Live::new(result, connection), &[])?.1)
     }
 
     /// Runs a statement of the caller's and collects its rows.
@@ -267,15 +268,11 @@ impl Work {
         // An expanding statement (PIVOT) starts its result with the first step only.
         types::lossless(connection, types::needs_lossless(&types), || {
             let result = statement.arrow_query(connection, parameters, Some(self.engine.query.batch_rows))?;
-            self.collect_result(result, &types)
+            self.collect_result(Live::new(result, connection), &types)
         })
     }
 
-    fn collect_result(
-        &self,
-        mut result: ArrowQueryResult<'_>,
-        types: &[LogicalType],
-    ) -> Result<(SchemaRef, Vec<RecordBatch>)> {
+    fn collect_result(&self, mut result: Live<'_>, types: &[LogicalType]) -> Result<(SchemaRef, Vec<RecordBatch>)> {
         self.cancel.check()?;
         let mut batches = Vec::new();
         let mut bytes = 0;
@@ -301,7 +298,7 @@ impl Work {
     }
 
     /// How the batches of a result become what the caller gets.
-    pub(in crate::engine) fn export(&self, result: &ArrowQueryResult<'_>, types: &[LogicalType]) -> Result<Export> {
+    pub(in crate::engine) fn export(&self, result: &Live<'_>, types: &[LogicalType]) -> Result<Export> {
         Export::new(types, ffi::schema_from(result.schema()?)?, self.extensions())
     }
 

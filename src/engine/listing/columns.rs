@@ -7,6 +7,7 @@ use duckdb_neo::Parameters;
 use duckdb_neo::logical_type::LogicalType;
 
 use super::{Filter, of_users, rows};
+use crate::engine::live::Live;
 use crate::engine::statement;
 use crate::engine::types::{TYPE_KEY, bound, lossless, needs_lossless, shorten};
 use crate::engine::work::Work;
@@ -78,7 +79,7 @@ impl Work {
         let statement = statement::single(self.connection(), &format!("SELECT {} LIMIT 0", nulls.join(", ")))?;
         let logical: Vec<LogicalType> = bound(self.connection(), &statement)?.into_iter().map(|(_, of)| of).collect();
         let result = lossless(self.connection(), needs_lossless(&logical), || {
-            Ok(statement.arrow_query(self.connection(), Parameters::None, None)?)
+            Ok(Live::new(statement.arrow_query(self.connection(), Parameters::None, None)?, self.connection()))
         })?;
         let export = self.export(&result, &logical)?;
         for (sql_type, field) in types.iter().zip(export.schema().fields()) {

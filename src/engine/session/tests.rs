@@ -274,3 +274,19 @@ async fn sessions_and_transactions_are_bounded() {
     engine.begin_transaction(&session("one")).unwrap();
     assert_eq!(engine.begin_transaction(&Call::default()).unwrap_err().kind(), ErrorKind::ResourceExhausted);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endless_plan_that_gives_way_harms_no_transaction() {
+    let (engine, one) = (engine(), session("one"));
+    good(&engine, &one, "BEGIN").await;
+    good(&engine, &one, "CREATE TABLE t AS SELECT 1::BIGINT AS n").await;
+    let endless = "SELECT sum(a.range * b.range) FROM range(10000000) a, range(10000000) b";
+    for _ in 0..3 {
+        let Started::Rows(planned) = engine.query(endless.to_owned(), None, &one).await.unwrap() else { panic!() };
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert_eq!(good(&engine, &one, "SELECT n FROM t").await, 1);
+        drop(planned);
+    }
+    good(&engine, &one, "COMMIT").await;
+    assert_eq!(good(&engine, &Call::default(), "SELECT n FROM t").await, 1);
+}

@@ -11,7 +11,7 @@ use super::targets::{self, Target, Verb};
 use super::{Execution, Insert, Read, gate, single};
 use crate::engine::ingest::TableLock;
 use crate::engine::work::Work;
-use crate::engine::{Bound, Executed, bound, metadata};
+use crate::engine::{Bound, Executed, bound, metadata, types};
 use crate::error::{Error, Result};
 use crate::tables::Kind;
 
@@ -189,6 +189,9 @@ impl Work {
         let Some(bound) = bound.filter(|_| statement.parameter_count().is_ok_and(|count| count > 0)) else {
             return self.run_change(statement, Parameters::None);
         };
+        if self.counts_rows(statement)? {
+            return self.change_rows(statement, bound);
+        }
         let mut sum =
             Executed { changed: gate::changes_rows(statement.get_type()?).then_some(0), ..Executed::default() };
         for row in bound.values(self, statement) {
@@ -198,6 +201,24 @@ impl Work {
             sum.batches.extend(executed.batches);
         }
         Ok(sum)
+    }
+
+    /// Whether it is a change that answers nothing but a count.
+    fn counts_rows(&self, statement: &Statement<'static>) -> Result<bool> {
+        let columns = types::bound(self.connection(), statement)?;
+        let is_count = matches!(columns.as_slice(), [(name, _)] if name == "Count");
+        Ok(is_count && gate::changes_rows(statement.get_type()?))
+    }
+
+    /// Runs a change for each row of `bound`, on one plan.
+    fn change_rows(&self, statement: &Statement<'static>, bound: &Bound) -> Result<Executed> {
+        let prepared = statement.prepare(self.connection(), false)?;
+        let mut changed = 0;
+        for row in bound.values(self, statement) {
+            self.cancel.check()?;
+            changed += row?.with(|parameters| prepared.execute(parameters)?.drain())? as u64;
+        }
+        Ok(Executed { changed: Some(changed), ..Executed::default() })
     }
 
     fn run_change(&self, statement: &Statement<'static>, parameters: Parameters<'_>) -> Result<Executed> {
