@@ -1,10 +1,10 @@
-"""Types through the real binary: what ADBC and pyarrow.flight read, beside DuckDB in-process, and what an ingest stores."""
+"""Types through the real binary: what ADBC reads, beside DuckDB in-process, and what an ingest stores."""
 
 import duckdb
 import pyarrow as pa
 import pytest
 
-# Expressions, the Arrow type of their column, and DuckDB's own text of the value.
+# Expressions whose values are read as DuckDB's own text.
 TEXTS = {
     "uhugeint": "340282366920938463463374607431768211455::UHUGEINT",
     "bit": "'010101'::BIT",
@@ -25,8 +25,9 @@ def read(adbc, sql):
 
 @pytest.mark.parametrize("value", TEXTS.values(), ids=TEXTS.keys())
 def test_text(adbc, value):
-    expected = duckdb.sql(f"SELECT ({value})::VARCHAR").fetchone()[0]
-    table = read(adbc, f"SELECT {value} AS v, [{value}] AS l, {{'m': {value}}} AS s, MAP {{1: {value}}} AS m, true AS b")
+    expected = duckdb.sql(f"SELECT ({value})::VARCHAR").fetchall()[0][0]
+    nested = f"[{value}] AS l, {{'m': {value}}} AS s, MAP {{1: {value}}} AS m"
+    table = read(adbc, f"SELECT {value} AS v, {nested}, true AS b")
     assert table.schema.field("v").type == pa.string()
     assert table.to_pylist() == [
         {"v": expected, "l": [expected], "s": {"m": expected}, "m": [(1, expected)], "b": True}
@@ -34,15 +35,15 @@ def test_text(adbc, value):
 
 
 def test_what_duckdb_exports_well_is_the_same(adbc):
-    sql = """SELECT COLUMNS(c -> c NOT LIKE '%enum%' AND c NOT LIKE '%hugeint' AND c NOT IN
+    sql = """SELECT COLUMNS(lambda c: c NOT LIKE '%enum%' AND c NOT LIKE '%hugeint' AND c NOT IN
         ('bit', 'time_tz', 'bignum', 'timestamp_tz', 'timestamptz_array', 'timestamp_tz_ns', 'geometry'))
         FROM test_all_types()"""
     expected = duckdb.sql(sql).to_arrow_table()
     table = read(adbc, sql)
     assert table.schema == expected.schema
-    # Null slots of unions differ in pyarrow's comparison.
     for name in table.column_names:
-        assert table[name].combine_chunks().equals(expected[name].combine_chunks()) or name in ("float", "double", "union"), name
+        # As text, because a NaN is not equal to itself.
+        assert str(table[name].combine_chunks()) == str(expected[name].combine_chunks()), name
 
 
 def test_a_hugeint_that_does_not_fit(adbc):
@@ -77,7 +78,7 @@ INGESTED = {
     "duration": (pa.array([1_000, None], pa.duration("ms")), "INTERVAL", [pa.MonthDayNano([0, 0, 10**9]), None]),
     "date64": (pa.array([86_400_000], pa.date64()), "DATE", None),
     "time32": (pa.array([1, None], pa.time32("s")), "TIME", None),
-    "view": (pa.array(["a view of more than twelve bytes"], pa.string_view()), "VARCHAR", ["a view of more than twelve bytes"]),
+    "view": (pa.array(["longer than twelve bytes"], pa.string_view()), "VARCHAR", ["longer than twelve bytes"]),
 }
 
 

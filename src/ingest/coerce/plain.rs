@@ -1,8 +1,9 @@
 //! Batches for tables of kind `table`: as they came, but for what DuckDB's Arrow importer cannot take.
 //!
 //! Float16 becomes Float32. Decimals that DuckDB cannot name (256 bits, a negative scale, a scale above the precision)
-//! become Decimal128 of the same values, if that can hold them. Runs, and dictionaries of such values, are written out. Text tagged `arrow.json` becomes a JSON column without
-//! a check by DuckDB, so it is validated here. All of it inside nested types too; what needs nothing is not copied.
+//! become Decimal128 of the same values, if that can hold them. Runs and nested dictionaries, which DuckDB's importer reads
+//! wrongly, are written out. Text tagged `arrow.json` becomes a JSON column without a check by DuckDB, so it is validated
+//! here. All of it inside nested types too; what needs nothing is not copied.
 
 use std::sync::Arc;
 
