@@ -39,21 +39,21 @@ pub(in crate::engine) fn declared(
     connection: &Connection,
     statement: &Statement<'static>,
 ) -> Result<Vec<(String, Option<DataType>)>> {
-    let names = names(statement)?;
+    let in_order = names(statement)?;
     // If it cannot be bound, executing it says the same, or more.
     let bound = statement.bind(connection).and_then(|bound| bound.parameters.get_all()).unwrap_or_default();
     let decided = |name: &str| {
-        let (_, logical) = bound.iter().find(|(parameter, _)| parameter == name)?;
+        let (_, logical) = bound.iter().find(|(bound, _)| bound == name)?;
         arrow_type(logical)
     };
-    Ok(names.into_iter().map(|name| (decided(&name), name)).map(|(data_type, name)| (name, data_type)).collect())
+    Ok(in_order.into_iter().map(|name| (decided(&name), name)).map(|(of, name)| (name, of)).collect())
 }
 
 /// Calls `run` with the values of the parameters of these names.
 pub(in crate::engine) fn with<T>(names: &[String], values: &[Value], run: impl FnOnce(Parameters<'_>) -> T) -> T {
     // The crate does not export the trait that the cast is to.
-    let named: Vec<_> = names.iter().zip(values).map(|(name, value)| (name.as_str(), value as _)).collect();
-    run(Parameters::named(&named))
+    let pairs: Vec<_> = names.iter().zip(values).map(|(name, value)| (name.as_str(), value as _)).collect();
+    run(Parameters::named(&pairs))
 }
 
 /// The values of one row of `batch`, one for each column.
