@@ -39,17 +39,14 @@ pub(in crate::engine) fn declared(
     connection: &Connection,
     statement: &Statement<'static>,
 ) -> Result<Vec<(String, Option<DataType>)>> {
-    let names = names(statement)?;
+    let in_order = names(statement)?;
     // If it cannot be bound, executing it says the same, or more.
     let bound = statement.bind(connection).and_then(|bound| bound.parameters.get_all()).unwrap_or_default();
-    let type_of = |name: &String| bound.iter().find(|(bound, _)| bound == name).map(|(_, logical)| logical);
-    Ok(names
-        .into_iter()
-        .map(|name| {
-            let known = type_of(&name).and_then(arrow_type);
-            (name, known)
-        })
-        .collect())
+    let decided = |name: &str| {
+        let (_, logical) = bound.iter().find(|(bound, _)| bound == name)?;
+        arrow_type(logical)
+    };
+    Ok(in_order.into_iter().map(|name| (decided(&name), name)).map(|(of, name)| (name, of)).collect())
 }
 
 /// Calls `run` with the values of the parameters of these names.

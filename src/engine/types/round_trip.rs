@@ -51,7 +51,7 @@ fn plain(data_type: &DataType) -> Field {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
 
     #[test]
     fn what_is_stored_comes_back(seeds in prop::collection::vec((arbitrary::data_type(), any::<u64>()), 8)) {

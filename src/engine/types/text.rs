@@ -1,6 +1,7 @@
 //! The texts of values whose DuckDB type Arrow lacks, made of the bytes that DuckDB exports for them.
 
 use std::fmt::Write;
+use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryArray, FixedSizeBinaryBuilder, Int64Array, PrimitiveArray,
@@ -35,7 +36,7 @@ fn texts(array: &dyn Array, mut write: impl FnMut(usize, &mut StringBuilder) -> 
             builder.append_value("");
         }
     }
-    Ok(std::sync::Arc::new(builder.finish()))
+    Ok(Arc::new(builder.finish()))
 }
 
 fn put(builder: &mut StringBuilder, text: std::fmt::Arguments<'_>) -> Result<()> {
@@ -53,7 +54,7 @@ fn binary<'a>(array: &'a ArrayRef, wanted: &str) -> Result<&'a BinaryArray> {
 /// The integers of an array that has 16 or 8 bytes for each, as DuckDB's lossless export does.
 fn integers<T: ArrowPrimitiveType>(array: &ArrayRef, wanted: &str) -> Result<PrimitiveArray<T>> {
     let fixed = array.as_fixed_size_binary_opt().ok_or_else(|| wrong(array, wanted))?;
-    if fixed.value_length() as usize != size_of::<T::Native>() {
+    if usize::try_from(fixed.value_length()) != Ok(size_of::<T::Native>()) {
         return Err(wrong(array, wanted));
     }
     let values = fixed.values();
@@ -67,9 +68,9 @@ pub(super) fn hugeints(array: &ArrayRef) -> Result<ArrayRef> {
     let decimals = match array.data_type() {
         DataType::FixedSizeBinary(_) => {
             let decimals = integers::<Decimal128Type>(array, "HUGEINT")?;
-            std::sync::Arc::new(decimals.with_data_type(DataType::Decimal128(38, 0))) as ArrayRef
+            Arc::new(decimals.with_data_type(DataType::Decimal128(38, 0))) as ArrayRef
         }
-        _ => std::sync::Arc::clone(array),
+        _ => Arc::clone(array),
     };
     let values = decimals.as_primitive_opt::<Decimal128Type>().ok_or_else(|| wrong(array, "HUGEINT"))?;
     let fits = |value: &i128| -HUGE_END < *value && *value < HUGE_END;
@@ -170,7 +171,7 @@ pub(super) fn variants(array: &ArrayRef) -> Result<ArrayRef> {
 
 /// UUIDs of the lossless export as text.
 pub(super) fn uuid_texts(array: &ArrayRef) -> Result<ArrayRef> {
-    let Some(bytes) = array.as_fixed_size_binary_opt() else { return Ok(std::sync::Arc::clone(array)) };
+    let Some(bytes) = array.as_fixed_size_binary_opt() else { return Ok(Arc::clone(array)) };
     texts(array, |at, text| {
         let uuid = Uuid::from_slice(bytes.value(at)).map_err(|_| wrong(array, "UUID"))?;
         put(text, format_args!("{}", uuid.hyphenated()))
@@ -179,7 +180,7 @@ pub(super) fn uuid_texts(array: &ArrayRef) -> Result<ArrayRef> {
 
 /// UUIDs of the default export as bytes.
 pub(super) fn uuid_bytes(array: &ArrayRef) -> Result<ArrayRef> {
-    let Some(texts) = array.as_string_opt::<i32>() else { return Ok(std::sync::Arc::clone(array)) };
+    let Some(texts) = array.as_string_opt::<i32>() else { return Ok(Arc::clone(array)) };
     let mut builder = FixedSizeBinaryBuilder::with_capacity(texts.len(), 16);
     for text in texts {
         match text {
@@ -190,5 +191,5 @@ pub(super) fn uuid_bytes(array: &ArrayRef) -> Result<ArrayRef> {
             }
         }
     }
-    Ok(std::sync::Arc::new(builder.finish()))
+    Ok(Arc::new(builder.finish()))
 }

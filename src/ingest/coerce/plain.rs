@@ -1,8 +1,9 @@
 //! Batches for tables of kind `table`: as they came, but for what DuckDB's Arrow importer cannot take.
 //!
 //! Float16 becomes Float32. Decimals that DuckDB cannot name (256 bits, a negative scale, a scale above the precision)
-//! become Decimal128 of the same values, if that can hold them. Runs, and dictionaries of such values, are written out. Text tagged `arrow.json` becomes a JSON column without
-//! a check by DuckDB, so it is validated here. All of it inside nested types too; what needs nothing is not copied.
+//! become Decimal128 of the same values, if that can hold them. Runs and nested dictionaries, which DuckDB's importer reads
+//! wrongly, are written out. Text tagged `arrow.json` becomes a JSON column without a check by DuckDB, so it is validated
+//! here. All of it inside nested types too; what needs nothing is not copied.
 
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use arrow::array::{Array, ArrayData, ArrayRef, PrimitiveArray};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{
     DataType, Decimal32Type, Decimal64Type, Decimal128Type, Decimal256Type, DecimalType, Field, FieldRef, Fields,
-    Schema, SchemaRef, UnionFields, UnionMode,
+    IntervalUnit, Schema, SchemaRef, UnionFields, UnionMode,
 };
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
@@ -50,7 +51,7 @@ impl Plain {
         let mut casts = Vec::with_capacity(schema.fields().len());
         let mut json = Vec::new();
         for (index, field) in schema.fields().iter().enumerate() {
-            let importable = importable_field(field).and_then(|importable| {
+            let importable = importable_column(field).and_then(|importable| {
                 if holds_json(field)? {
                     json.push(index);
                 }
@@ -150,12 +151,12 @@ fn importable(data_type: &DataType) -> Result<DataType, String> {
             DataType::Struct(fields.iter().map(importable_field).collect::<Result<Fields, _>>()?)
         }
         DataType::Map(entries, sorted) => DataType::Map(importable_field(entries)?, *sorted),
-        DataType::Dictionary(keys, values) => {
-            let values = importable(values)?;
-            if has_own_scan(&values) { values } else { DataType::Dictionary(keys.clone(), Box::new(values)) }
-        }
-        // DuckDB's importer is left unusable by runs of decimals, and knows no runs inside of some nested types.
-        DataType::RunEndEncoded(_, values) => importable(values.data_type())?,
+        // DuckDB takes the keys for the values of a dictionary inside of some nested types, and runs of decimals are a fatal
+        // error in it.
+        DataType::Dictionary(_, values) => written_out(importable(values)?),
+        DataType::RunEndEncoded(_, values) => written_out(importable(values.data_type())?),
+        // DuckDB reads its days and milliseconds as one number.
+        DataType::Interval(IntervalUnit::DayTime) => DataType::Interval(IntervalUnit::MonthDayNano),
         DataType::Union(fields, UnionMode::Sparse) => {
             unchanged(fields)?;
             data_type.clone()
@@ -165,9 +166,24 @@ fn importable(data_type: &DataType) -> Result<DataType, String> {
     })
 }
 
-/// Whether DuckDB's importer would read a dictionary's values by what it knows of the dictionary: it is written out for it.
-fn has_own_scan(values: &DataType) -> bool {
-    values.is_nested() || values.is_decimal() || values.is_temporal() || *values == DataType::Null
+/// The same for a whole column, which may be a dictionary of what DuckDB's importer reads with no type of its own.
+fn importable_column(field: &FieldRef) -> Result<FieldRef, String> {
+    let DataType::Dictionary(keys, values) = field.data_type() else { return importable_field(field) };
+    let values = importable(values)?;
+    if values.is_nested() || values.is_decimal() || values.is_temporal() || values == DataType::Null {
+        return Ok(Arc::new(field.as_ref().clone().with_data_type(values)));
+    }
+    let dictionary = DataType::Dictionary(keys.clone(), Box::new(values));
+    Ok(Arc::new(field.as_ref().clone().with_data_type(dictionary)))
+}
+
+/// The type of values without their encoding. As views, a small message cannot unfold into a huge buffer.
+fn written_out(values: DataType) -> DataType {
+    match values {
+        DataType::Utf8 | DataType::LargeUtf8 => DataType::Utf8View,
+        DataType::Binary | DataType::LargeBinary => DataType::BinaryView,
+        other => other,
+    }
 }
 
 /// A decimal that DuckDB can name, if it cannot name the given one.
