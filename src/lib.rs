@@ -9,8 +9,9 @@
 //! * [`server`]: opens the database ([`server::Location`] says where), reserves the port, serves, drains.
 //! * [`flight`]: the only folder that speaks Flight. Bytes become a command, an error becomes a status, here only.
 //! * [`ingest`]: from a stream of batches to an outcome: coercion of columns, telling new keys from known ones, chunks.
-//! * [`engine`]: the only folder that names DuckDB. Its threads, queries, statements, tables, and the transaction of an
-//!   ingest; `engine/timezone` is what DuckDB's ICU extension would add; `engine/ffi.rs` has all `unsafe`.
+//! * [`engine`]: the only folder that names DuckDB. Its threads, queries, statements, sessions and transactions, tables, and the
+//!   transaction of an ingest; `engine/types` is what clients get of each type, `engine/parameters` what they may send, `engine/listing`
+//!   what there is; `engine/timezone` is what DuckDB's ICU extension would add; `engine/ffi.rs` has all `unsafe`.
 //! * [`tables`]: kinds of tables, their columns, names. [`proto`]: the messages of `merganser.v1`. [`error`]: the one error.
 //!
 //! # Follow a DoPut
@@ -30,9 +31,11 @@
 //!
 //! # Follow a DoGet
 //!
-//! 1. `flight/mod.rs` `do_get`: `flight/ticket.rs` `decode` makes a ticket of the bytes, `flight/statement.rs` `get` asks the
-//!    engine for its rows.
-//! 2. `engine/query.rs` `query` starts an engine thread (`engine/threads.rs`), which waits for a slot (`engine/slots.rs`), reads
+//! 1. `flight/auth.rs` knows who calls, in which session. GetFlightInfo (`flight/info.rs`) has planned the query and left the plan
+//!    with its thread in `flight/flights.rs`; `flight/mod.rs` `do_get`: `flight/ticket.rs` `decode` makes a ticket of the bytes,
+//!    `flight/statement.rs` `get` takes the plan, or asks the engine for a new one.
+//! 2. `engine/query.rs` `query` starts an engine thread (`engine/threads.rs`) on a connection of its own, or on that of the
+//!    session or transaction (`engine/session/lane.rs`), which waits for a slot (`engine/slots.rs`), reads
 //!    the statement (`engine/statement`), starts it and answers its columns.
 //! 3. DuckDB's workers make Arrow arrays; the thread takes them over (`engine/ffi.rs`) and sends them into a short channel
 //!    (`engine/output.rs`), beside which it says how they ended. A full channel gives the slot back until the client has read; a

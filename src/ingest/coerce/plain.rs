@@ -1,9 +1,11 @@
 //! Batches for tables of kind `table`: as they came, but for what DuckDB's Arrow importer cannot take.
 //!
 //! Float16 becomes Float32. Decimals that DuckDB cannot name (256 bits, a negative scale, a scale above the precision)
-//! become Decimal128 of the same values, if that can hold them. Runs and nested dictionaries, which DuckDB's importer reads
-//! wrongly, are written out. Text tagged `arrow.json` becomes a JSON column without a check by DuckDB, so it is validated
-//! here. All of it inside nested types too; what needs nothing is not copied.
+//! become Decimal128 of the same values, if that can hold them; a type of more than 38 digits is refused, not made text.
+//! DuckDB 2.0 reads intervals of days and milliseconds as another number, and dictionaries and runs inside of other types
+//! as other values, or not at all, which ends its instance: they are unpacked, but for a column that is a dictionary of
+//! text. Text tagged `arrow.json` becomes a JSON column without a check by DuckDB, so it is validated here. All of it
+//! inside nested types too; what needs nothing is not copied.
 
 use std::sync::Arc;
 
@@ -36,6 +38,8 @@ pub struct Plain {
     schema: SchemaRef,
     /// For each column, whether it has another type in the stream.
     casts: Vec<bool>,
+    /// No column has another type or tag.
+    unchanged: bool,
     /// Columns that hold text tagged as JSON, at any depth.
     json: Vec<usize>,
     limits: Limits,
@@ -65,8 +69,10 @@ impl Plain {
             fields.push(importable);
         }
         let incoming = types(schema);
+        let fields = Fields::from(fields);
+        let unchanged = fields == *schema.fields();
         let schema = Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()));
-        Ok(Self { incoming, schema, casts, json, limits })
+        Ok(Self { incoming, schema, casts, unchanged, json, limits })
     }
 
     /// The schema of the batches that [`coerce`](Self::coerce) makes.
@@ -88,7 +94,7 @@ impl Plain {
             }
         }
         bad.into_result(first_row)?;
-        if !self.casts.contains(&true) {
+        if self.unchanged {
             return Ok(batch.clone());
         }
         let mut arrays = Vec::with_capacity(batch.num_columns());
@@ -123,13 +129,53 @@ fn check_decimals(data: &ArrayData) -> Result<(), ArrowError> {
     }
 }
 
+/// The nearest field to a whole column. DuckDB reads a dictionary of text well there, and text once instead of many times.
+fn importable_column(field: &FieldRef) -> Result<FieldRef, String> {
+    match field.data_type() {
+        DataType::Dictionary(_, values) if values.is_string() => Ok(trusted(field)),
+        _ => importable_field(field),
+    }
+}
+
+/// The field without a tag by which DuckDB would take any bytes for values of its own types: some that are none end its
+/// instance, or are read beyond their end. The bytes are stored as bytes. Of integers of 128 bits none is wrong.
+fn trusted(field: &FieldRef) -> FieldRef {
+    const OPAQUE: &str = "arrow.opaque";
+    const TAGS: [&str; 2] = ["ARROW:extension:name", "ARROW:extension:metadata"];
+    if field.extension_type_name() != Some(OPAQUE) {
+        return Arc::clone(field);
+    }
+    let opaque = field.extension_type_metadata().map(serde_json::from_str::<serde_json::Value>).and_then(Result::ok);
+    let name = opaque.as_ref().and_then(|opaque| opaque.get("type_name")).and_then(serde_json::Value::as_str);
+    if matches!(name, Some("hugeint" | "uhugeint")) && *field.data_type() == DataType::FixedSizeBinary(16) {
+        return Arc::clone(field);
+    }
+    let mut metadata = field.metadata().clone();
+    metadata.retain(|key, _| !TAGS.contains(&key.as_str()));
+    Arc::new(field.as_ref().clone().with_metadata(metadata))
+}
+
 fn importable_field(field: &FieldRef) -> Result<FieldRef, String> {
+    let field = &trusted(field);
+    check_storage(field)?;
     let data_type = importable(field.data_type())?;
-    Ok(if data_type == *field.data_type() {
-        Arc::clone(field)
-    } else {
-        Arc::new(field.as_ref().clone().with_data_type(data_type))
-    })
+    if data_type == *field.data_type() {
+        return Ok(Arc::clone(field));
+    }
+    // The nulls of these are in their values, so that a column of them may say that it has none.
+    let hides_nulls = matches!(field.data_type(), DataType::Dictionary(..) | DataType::RunEndEncoded(..));
+    let nullable = field.is_nullable() || hides_nulls;
+    Ok(Arc::new(field.as_ref().clone().with_data_type(data_type).with_nullable(nullable)))
+}
+
+/// DuckDB believes the name of an extension type, whatever is stored under it.
+fn check_storage(field: &Field) -> Result<(), String> {
+    let (name, fits) = match (field.extension_type_name(), field.data_type()) {
+        (Some(name @ "arrow.uuid"), storage) => (name, *storage == DataType::FixedSizeBinary(16)),
+        (Some(name @ "arrow.bool8"), storage) => (name, *storage == DataType::Int8),
+        _ => return Ok(()),
+    };
+    if fits { Ok(()) } else { Err(format!("{name} is stored otherwise")) }
 }
 
 /// The nearest type to `data_type` that DuckDB can import.
@@ -150,12 +196,22 @@ fn importable(data_type: &DataType) -> Result<DataType, String> {
         DataType::Struct(fields) => {
             DataType::Struct(fields.iter().map(importable_field).collect::<Result<Fields, _>>()?)
         }
-        DataType::Map(entries, sorted) => DataType::Map(importable_field(entries)?, *sorted),
-        // DuckDB takes the keys for the values of a dictionary inside of some nested types, and runs of decimals are a fatal
-        // error in it.
-        DataType::Dictionary(_, values) => written_out(importable(values)?),
-        DataType::RunEndEncoded(_, values) => written_out(importable(values.data_type())?),
-        // DuckDB reads its days and milliseconds as one number.
+        DataType::Map(entries, sorted) => {
+            let mut fields: Vec<FieldRef> = match importable(entries.data_type())? {
+                DataType::Struct(fields) => fields.iter().cloned().collect(),
+                _ => Vec::new(),
+            };
+            // A key is never null, wherever its nulls would be.
+            if let (Some(key), DataType::Struct(before)) = (fields.first_mut(), entries.data_type())
+                && let Some(before) = before.first()
+            {
+                *key = Arc::new(key.as_ref().clone().with_nullable(before.is_nullable()));
+            }
+            let entries = entries.as_ref().clone().with_data_type(DataType::Struct(fields.into()));
+            DataType::Map(Arc::new(entries), *sorted)
+        }
+        DataType::Dictionary(_, values) => importable(values)?,
+        DataType::RunEndEncoded(_, values) => importable_field(values)?.data_type().clone(),
         DataType::Interval(IntervalUnit::DayTime) => DataType::Interval(IntervalUnit::MonthDayNano),
         DataType::Union(fields, UnionMode::Sparse) => {
             unchanged(fields)?;
@@ -164,26 +220,6 @@ fn importable(data_type: &DataType) -> Result<DataType, String> {
         DataType::Union(_, UnionMode::Dense) => return Err("DuckDB takes sparse unions only".to_owned()),
         other => other.clone(),
     })
-}
-
-/// The same for a whole column, which may be a dictionary of what DuckDB's importer reads with no type of its own.
-fn importable_column(field: &FieldRef) -> Result<FieldRef, String> {
-    let DataType::Dictionary(keys, values) = field.data_type() else { return importable_field(field) };
-    let values = importable(values)?;
-    if values.is_nested() || values.is_decimal() || values.is_temporal() || values == DataType::Null {
-        return Ok(Arc::new(field.as_ref().clone().with_data_type(values)));
-    }
-    let dictionary = DataType::Dictionary(keys.clone(), Box::new(values));
-    Ok(Arc::new(field.as_ref().clone().with_data_type(dictionary)))
-}
-
-/// The type of values without their encoding. As views, a small message cannot unfold into a huge buffer.
-fn written_out(values: DataType) -> DataType {
-    match values {
-        DataType::Utf8 | DataType::LargeUtf8 => DataType::Utf8View,
-        DataType::Binary | DataType::LargeBinary => DataType::BinaryView,
-        other => other,
-    }
 }
 
 /// A decimal that DuckDB can name, if it cannot name the given one.
@@ -203,7 +239,7 @@ fn decimal(precision: u8, scale: i8) -> Result<Option<DataType>, String> {
 /// Arrow casts no unions, so their members must fit as they are.
 fn unchanged(fields: &UnionFields) -> Result<(), String> {
     for (_, field) in fields.iter() {
-        if importable(field.data_type())? != *field.data_type() {
+        if importable_field(field)? != *field {
             return Err(format!("its member {} cannot be {}", shown(field.name()), type_shown(field.data_type())));
         }
     }
@@ -302,7 +338,7 @@ mod tests {
         let dictionary = |inner: &ArrayRef| -> ArrayRef {
             Arc::new(DictionaryArray::new(Int8Array::from(vec![Some(3), None, Some(0)]), Arc::clone(inner)))
         };
-        check(dictionary(&halves), &dictionary(&floats));
+        check(dictionary(&halves), &cast(&dictionary(&floats), &DataType::Float32).unwrap());
         for views in [DataType::ListView, DataType::LargeListView, DataType::LargeList] {
             let view = |lists: ArrayRef| {
                 let DataType::List(item) = lists.data_type().clone() else { panic!("a list") };
