@@ -176,7 +176,7 @@ fn offer(headers: &mut HeaderMap, token: &str) {
     }
 }
 
-/// A service that knows who calls: the [`Caller`] is in each request's extensions.
+/// A service that knows who calls: the caller is in each request's extensions.
 #[derive(Clone)]
 pub struct Authenticated<S> {
     inner: S,
