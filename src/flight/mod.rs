@@ -128,7 +128,7 @@ fn deadline<T>(request: &Request<T>) -> Option<Instant> {
     };
     let timeout = Duration::from_nanos(amount.checked_mul(nanos)?);
     // A little earlier than it says: tonic ends the call then as CANCELLED, and not for its reason.
-    Instant::now().checked_add(timeout - (timeout / 5).min(Duration::from_millis(100)))
+    Instant::now().checked_add(timeout.saturating_sub((timeout / 5).min(Duration::from_millis(100))))
 }
 
 #[tonic::async_trait]
