@@ -12,7 +12,7 @@
 //! * [`engine`]: the only folder that names DuckDB. Its threads, queries, statements, sessions and transactions, tables, and the
 //!   transaction of an ingest; `engine/types` is what clients get of each type, `engine/parameters` what they may send, `engine/listing`
 //!   what there is; `engine/timezone` is what DuckDB's ICU extension would add; `engine/ffi.rs` has all `unsafe`.
-//! * [`tables`]: kinds of tables, their columns, names. [`proto`]: the messages of `merganser.v1`. [`error`]: the one error.
+//! * [`tables`]: kinds of tables, their columns, names. [`proto`]: the messages of `merganser.v1`. [`error`]: the one error. [`batch`]: what a batch weighs.
 //!
 //! # Follow a DoPut
 //!
@@ -26,8 +26,13 @@
 //! 4. The writer puts a chunk under a token (`engine/import.rs`) and runs `INSERT … FROM merganser_import('token')`, or stages
 //!    it (`engine/ingest/stage.rs`).
 //! 5. At the end `Ingest::commit` makes the writer merge what is left (`engine/ingest/merge.rs`) under the table's lock, write
-//!    `_metadata` (`engine/metadata.rs`) and COMMIT; small appends do that together (`engine/ingest/group.rs`). The client gets
-//!    its IngestResult. Anything else that ends the stream drops the writer, and with it the transaction.
+//!    `_metadata` (`engine/metadata.rs`) and COMMIT. The client gets its IngestResult. Anything else that ends the stream drops the
+//!    writer, and with it the transaction.
+//!
+//! An append to a managed table goes another way while it is small: it has no writer (`engine/ingest/append.rs`), its rows wait in
+//! memory, and at its end it joins the others that wait for the same table (`engine/ingest/group.rs`). Which of their rows enter
+//! is decided in memory (`engine/ingest/admit.rs`) with what is known of the table (`engine/ingest/known.rs`); one statement, and
+//! one write to the disk, store them all.
 //!
 //! # Follow a DoGet
 //!
@@ -40,7 +45,8 @@
 //! 3. DuckDB's workers make Arrow arrays; the thread takes them over (`engine/ffi.rs`) and sends them into a short channel
 //!    (`engine/output.rs`), beside which it says how they ended. A full channel gives the slot back until the client has read; a
 //!    dropped one interrupts the query (`engine/cancel.rs`).
-//! 4. `flight/encode.rs` `encode` makes messages of the batches, each under the limit by its real size.
+//! 4. `flight/encode.rs` `encode` makes messages of the batches, each under the limit by its real size, and `flight/body.rs` gives
+//!    the arrays' own buffers to HTTP/2.
 //!
 //! # Invariants
 //!
@@ -49,12 +55,14 @@
 //! 2. DuckDB runs on the engine's threads, never on the async runtime. DuckDB's own workers never wait for a client: what a
 //!    statement reads is there before it begins.
 //! 3. One stream is one transaction: an ingest that was not answered OK has left nothing; one that was is on the disk.
-//! 4. A key of a managed table is checked against the table and then written under the table's lock, never otherwise.
+//! 4. A key of a managed table is checked against the table and then written under the table's lock, never otherwise. Who takes the
+//!    lock makes forgotten what small appends knew of the table.
 //! 5. Every queue, cache, map, message and wait has a bound, and the bound has a name in [`config`]. Where something is bounded
 //!    by something else, a comment says by what.
 //! 6. Environment, files and the clock are read at the edge, and passed on as values.
 //! 7. A client can make a call fail, and never the server.
 
+pub mod batch;
 pub mod cli;
 pub mod config;
 pub mod engine;

@@ -21,7 +21,7 @@ use tonic::server::NamedService;
 use tower::Service;
 use uuid::Uuid;
 
-use super::status;
+use super::{body, status};
 use crate::config::Auth;
 use crate::engine::SessionKey;
 use crate::error::{Error, ErrorKind, Result};
@@ -222,7 +222,8 @@ where
         let offered = caller.offered.clone();
         request.extensions_mut().insert(caller);
         let finish: Finish<S::Error> = Box::new(move |response| {
-            response.map(|mut response| {
+            response.map(|response| {
+                let mut response = body::replace(response);
                 if let Some(token) = offered {
                     offer(response.headers_mut(), &token);
                 }

@@ -1,23 +1,42 @@
-//! Rows on the wire: batches become FlightData messages, the schema first, each message under the limit by its real size.
+//! Rows on the wire: batches become IPC messages, the schema first, each message under the limit by its real size.
 //!
-//! arrow-flight's encoder splits by the capacity of buffers, which says little for a slice; here a message is encoded, and
-//! halved if it is too large. A single row that is larger is sent all the same.
+//! A message has the arrays' own buffers for its body, so a batch is cut and framed and not copied. arrow-flight's encoder copies
+//! it into one buffer, and splits by the capacity of buffers, which says little for a slice; here a message that turns out too
+//! large is halved. A single row that is larger is sent all the same.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::buffer::Buffer;
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions};
+use arrow::ipc::writer::{IpcWriteOptions, StreamEncoder};
+use arrow::ipc::{CompressionType, root_as_message};
 use arrow_flight::{FlightData, IpcMessage, SchemaAsIpc};
 use bytes::Bytes;
 use bytesize::ByteSize;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
+use tonic::metadata::MetadataMap;
 
 use super::columns;
+use crate::batch;
 use crate::engine::{Executed, Rows, TYPE_KEY};
 use crate::error::{Error, Result};
+
+/// The header by which a DoGet asks for compressed bodies.
+const COMPRESSION_HEADER: &str = "merganser-compression";
+
+/// Rows are cut at multiples of this, so that bitmaps are cut between bytes and need not be shifted.
+const CUT_ROWS: usize = 64;
+
+/// One IPC message: its header, and the buffers of its body in order.
+#[derive(Debug)]
+pub(super) struct Message {
+    pub(super) header: Bytes,
+    pub(super) body: Vec<Buffer>,
+    pub(super) body_bytes: usize,
+}
 
 /// Rows to send: their columns, and the batches as they come.
 pub(super) struct Outgoing {
@@ -63,34 +82,112 @@ pub(super) fn schema_bytes(schema: &Schema) -> Result<Bytes> {
     Ok(bytes)
 }
 
+/// The compression that a call asks for; none unless it asks: on a fast network it costs more than it saves.
+pub(super) fn compression(metadata: &MetadataMap) -> Result<Option<CompressionType>> {
+    let Some(value) = metadata.get(COMPRESSION_HEADER) else { return Ok(None) };
+    match value.to_str().unwrap_or_default().to_ascii_lowercase().as_str() {
+        "none" => Ok(None),
+        "lz4" => Ok(Some(CompressionType::LZ4_FRAME)),
+        "zstd" => Ok(Some(CompressionType::ZSTD)),
+        other => Err(Error::invalid(format!("{COMPRESSION_HEADER} {other:?} is not known: it is lz4, zstd or none"))),
+    }
+}
+
 /// The messages of `rows`, each of at most `message_bytes_max` where that is possible.
-pub(super) fn encode(rows: Outgoing, message_bytes_max: ByteSize) -> impl Stream<Item = Result<FlightData>> + Send {
+pub(super) fn encode(
+    rows: Outgoing,
+    message_bytes_max: ByteSize,
+    compression: Option<CompressionType>,
+) -> Result<impl Stream<Item = Result<Message>> + Send> {
     let schema = wire_schema(&rows.schema);
     let first = FlightData::from(SchemaAsIpc::new(&schema, &IpcWriteOptions::default()));
-    let bytes_max = usize::try_from(message_bytes_max.as_u64()).unwrap_or(usize::MAX);
+    let first = Message { header: first.data_header, body: Vec::new(), body_bytes: 0 };
+    let mut encoder =
+        Encoder::new(schema, usize::try_from(message_bytes_max.as_u64()).unwrap_or(usize::MAX), compression)?;
     let messages = rows.batches.flat_map(move |batch| {
-        let messages = match batch.and_then(|batch| encode_batch(&batch, &schema, bytes_max)) {
+        let messages = match batch.and_then(|batch| encoder.encode(&batch)) {
             Ok(messages) => messages.into_iter().map(Ok).collect::<Vec<_>>(),
             Err(error) => vec![Err(error)],
         };
         futures::stream::iter(messages)
     });
-    futures::stream::iter([Ok(first)]).chain(messages)
+    Ok(futures::stream::iter([Ok(first)]).chain(messages))
 }
 
-fn encode_batch(batch: &RecordBatch, schema: &SchemaRef, bytes_max: usize) -> Result<Vec<FlightData>> {
-    let batch = to_wire(batch, schema)?;
-    let mut messages = Vec::new();
-    let mut rest: VecDeque<RecordBatch> = first_cut(&batch, bytes_max).into();
-    while let Some(part) = rest.pop_front() {
-        let message = encode_one(&part)?;
-        if message.data_body.len() + message.data_header.len() <= bytes_max || part.num_rows() <= 1 {
-            messages.push(message);
-            continue;
+/// Makes messages of one stream's batches.
+struct Encoder {
+    schema: SchemaRef,
+    bytes_max: usize,
+    stream: StreamEncoder,
+    /// Whether arrow's encoder has given its schema message, which is not sent: ours was, before the first batch.
+    began: bool,
+}
+
+impl Encoder {
+    fn new(schema: SchemaRef, bytes_max: usize, compression: Option<CompressionType>) -> Result<Self> {
+        let options = IpcWriteOptions::default().try_with_compression(compression)?;
+        let stream = StreamEncoder::try_new_with_options(&schema, options)?;
+        Ok(Self { schema, bytes_max, stream, began: false })
+    }
+
+    fn encode(&mut self, batch: &RecordBatch) -> Result<Vec<Message>> {
+        let batch = to_wire(batch, &self.schema)?;
+        let mut messages = Vec::new();
+        let mut rest: VecDeque<RecordBatch> = first_cut(&batch, self.bytes_max).into();
+        while let Some(part) = rest.pop_front() {
+            messages.extend(self.encode_one(&part)?);
+            let too_large = messages.last().is_some_and(|message| message.bytes() > self.bytes_max);
+            if too_large && part.num_rows() > 1 {
+                // Dictionaries before it stay: the encoder sends each once.
+                messages.pop();
+                let half = (part.num_rows() / 2).next_multiple_of(CUT_ROWS);
+                let half = if half < part.num_rows() { half } else { part.num_rows() / 2 };
+                rest.push_front(part.slice(half, part.num_rows() - half));
+                rest.push_front(part.slice(0, half));
+            }
         }
-        let half = part.num_rows() / 2;
-        rest.push_front(part.slice(half, part.num_rows() - half));
-        rest.push_front(part.slice(0, half));
+        Ok(messages)
+    }
+
+    /// The messages of a batch: dictionaries that are new, then its rows.
+    fn encode_one(&mut self, batch: &RecordBatch) -> Result<Vec<Message>> {
+        let mut messages = messages(self.stream.encode(batch)?)?;
+        if !std::mem::replace(&mut self.began, true) && !messages.is_empty() {
+            messages.remove(0);
+        }
+        Ok(messages)
+    }
+}
+
+impl Message {
+    fn bytes(&self) -> usize {
+        self.header.len() + self.body_bytes
+    }
+}
+
+/// Cuts an IPC stream, which arrow gives as buffers, into its messages. Each is a prefix of eight bytes, the last four of which are
+/// the length of the header that follows; the header has the length of the body.
+fn messages(stream: Vec<Buffer>) -> Result<Vec<Message>> {
+    let damaged = || Error::internal("the IPC encoder ended within a message");
+    let mut buffers = stream.into_iter().filter(|buffer| !buffer.is_empty());
+    let mut messages = Vec::new();
+    while let Some(prefix) = buffers.next() {
+        let length = prefix.get(4..8).and_then(|bytes| bytes.try_into().ok()).map(u32::from_le_bytes);
+        let length = usize::try_from(length.ok_or_else(damaged)?).map_err(|_| damaged())?;
+        let mut header = Vec::with_capacity(length);
+        while header.len() < length {
+            header.extend_from_slice(&buffers.next().ok_or_else(damaged)?);
+        }
+        let message =
+            root_as_message(&header).map_err(|_| Error::internal("the IPC encoder's header cannot be read"))?;
+        let body_bytes = usize::try_from(message.bodyLength()).map_err(|_| damaged())?;
+        let (mut body, mut taken) = (Vec::new(), 0);
+        while taken < body_bytes {
+            let buffer = buffers.next().ok_or_else(damaged)?;
+            taken += buffer.len();
+            body.push(buffer);
+        }
+        messages.push(Message { header: header.into(), body, body_bytes });
     }
     Ok(messages)
 }
@@ -98,19 +195,11 @@ fn encode_batch(batch: &RecordBatch, schema: &SchemaRef, bytes_max: usize) -> Re
 /// Cuts by an estimate, so that hardly anything is encoded twice.
 fn first_cut(batch: &RecordBatch, bytes_max: usize) -> Vec<RecordBatch> {
     let rows = batch.num_rows();
-    let bytes: usize = batch.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or(0)).sum();
+    let bytes = batch::bytes(batch);
     // A tenth for the header, padding and validity that the estimate leaves out.
     let parts = (bytes + bytes / 10).div_ceil(bytes_max).max(1);
-    let part_rows = rows.div_ceil(parts).max(1);
+    let part_rows = rows.div_ceil(parts).max(1).next_multiple_of(CUT_ROWS);
     (0..rows).step_by(part_rows).map(|start| batch.slice(start, part_rows.min(rows - start))).collect()
-}
-
-fn encode_one(batch: &RecordBatch) -> Result<FlightData> {
-    let options = IpcWriteOptions::default();
-    let mut dictionaries = DictionaryTracker::new(false);
-    let (_, encoded) =
-        IpcDataGenerator::default().encode(batch, &mut dictionaries, &options, &mut IpcWriteContext::default())?;
-    Ok(encoded.into())
 }
 
 /// The batch under the schema that was announced, which may say more about the same columns.
@@ -125,7 +214,9 @@ fn to_wire(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{ArrayRef, StringArray};
+    use arrow::array::{ArrayRef, DictionaryArray, StringArray};
+    use arrow::datatypes::Int8Type;
+    use arrow_flight::decode::FlightRecordBatchStream;
     use futures::executor::block_on_stream;
 
     use super::*;
@@ -135,9 +226,21 @@ mod tests {
         RecordBatch::try_from_iter([("s", Arc::new(StringArray::from(values)) as ArrayRef)]).unwrap()
     }
 
+    /// The messages as a client gets them: one buffer for the body.
+    fn all(batch: RecordBatch, bytes_max: u64, compression: Option<CompressionType>) -> Vec<FlightData> {
+        let messages = encode(Outgoing::from(batch), ByteSize(bytes_max), compression).unwrap();
+        block_on_stream(Box::pin(messages))
+            .map(|message| {
+                let Message { header, body, body_bytes } = message.unwrap();
+                let body: Vec<u8> = body.iter().flat_map(|buffer| buffer.to_vec()).collect();
+                assert_eq!(body.len(), body_bytes);
+                FlightData { data_header: header, data_body: body.into(), ..FlightData::default() }
+            })
+            .collect()
+    }
+
     fn message_rows(batch: RecordBatch, bytes_max: u64) -> Vec<usize> {
-        let messages: Vec<FlightData> =
-            block_on_stream(Box::pin(encode(Outgoing::from(batch), ByteSize(bytes_max)))).map(Result::unwrap).collect();
+        let messages = all(batch, bytes_max, None);
         for message in &messages[1..] {
             assert!(
                 message.data_body.len() + message.data_header.len() <= usize::try_from(bytes_max).unwrap()
@@ -165,8 +268,41 @@ mod tests {
 
     #[test]
     fn an_empty_result_has_its_schema() {
-        let messages: Vec<_> =
-            block_on_stream(Box::pin(encode(Outgoing::from(batch(&[])), ByteSize::mib(1)))).collect();
-        assert_eq!(messages.len(), 1);
+        assert_eq!(all(batch(&[]), 1 << 20, None).len(), 1);
+    }
+
+    #[test]
+    fn slices_and_dictionaries_arrive_as_they_were() {
+        let words: DictionaryArray<Int8Type> = (0..1000).map(|row| if row % 2 == 0 { "even" } else { "odd" }).collect();
+        let texts: StringArray = (0..1000).map(|row| (row % 7 != 0).then(|| "x".repeat(row % 50))).collect();
+        let columns = [("w", Arc::new(words) as ArrayRef), ("t", Arc::new(texts) as ArrayRef)];
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        for (sent, compression) in [
+            (batch.clone(), None),
+            (batch.slice(3, 801), None),
+            (batch.slice(64, 640), Some(CompressionType::LZ4_FRAME)),
+            (batch.slice(1, 999), Some(CompressionType::ZSTD)),
+        ] {
+            let messages = all(sent.clone(), 4096, compression);
+            assert!(messages.len() > 4, "{}", messages.len());
+            let messages = futures::stream::iter(messages.into_iter().map(Ok));
+            let got = FlightRecordBatchStream::new_from_flight_data(messages);
+            let got: Vec<RecordBatch> = block_on_stream(got).map(Result::unwrap).collect();
+            let got = arrow::compute::concat_batches(&sent.schema(), &got).unwrap();
+            let text = |batch: &RecordBatch| {
+                arrow::util::pretty::pretty_format_batches(std::slice::from_ref(batch)).unwrap().to_string()
+            };
+            assert_eq!(text(&got), text(&sent));
+        }
+    }
+
+    #[test]
+    fn compression_is_only_what_was_asked_for() {
+        let mut metadata = MetadataMap::new();
+        assert_eq!(compression(&metadata).unwrap(), None);
+        metadata.insert(COMPRESSION_HEADER, "ZSTD".parse().unwrap());
+        assert_eq!(compression(&metadata).unwrap(), Some(CompressionType::ZSTD));
+        metadata.insert(COMPRESSION_HEADER, "gzip".parse().unwrap());
+        assert!(compression(&metadata).unwrap_err().message().contains("lz4"));
     }
 }

@@ -6,6 +6,7 @@
 
 mod actions;
 mod auth;
+mod body;
 mod columns;
 mod command;
 mod control;
@@ -189,8 +190,11 @@ impl FlightService for Service {
     async fn do_get(&self, request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
         let call = call(&request)?;
         let ticket = ticket::decode(&request.get_ref().ticket).map_err(status::from_error)?;
+        let compression = encode::compression(request.metadata()).map_err(status::from_error)?;
         let rows = statement::get(&self.0, ticket, call).await.map_err(status::from_error)?;
-        Ok(answers(encode::encode(rows, self.0.config.query.batch_bytes_max)))
+        let messages = encode::encode(rows, self.0.config.query.batch_bytes_max, compression);
+        let nothing: Answers<FlightData> = Box::pin(stream::empty());
+        Ok(body::answer(nothing, messages.map_err(status::from_error)?))
     }
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Result<Response<Self::DoPutStream>, Status> {

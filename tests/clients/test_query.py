@@ -337,3 +337,22 @@ def test_time_zones_work_without_icu(server_factory):
         assert scalar(client, "SELECT (TIMESTAMPTZ '2024-01-01 00:00:00+00')::VARCHAR") == "2024-01-01 05:30:00+05:30"
         with refused("INVALID_ARGUMENT", "Kolkata"):
             query(client, "SET GLOBAL TimeZone = 'Asia/Kolkatta'")
+
+
+# --- compression ---
+
+
+def compressed(flight, sql, how):
+    options = fl.FlightCallOptions(headers=[(b"merganser-compression", how)])
+    return flight.do_get(fl.Ticket(sql.encode()), options).read_all()
+
+
+@pytest.mark.parametrize("how", [b"lz4", b"zstd", b"none"])
+def test_bodies_are_compressed_for_who_asks(flight, how):
+    sql = "SELECT range AS n, 'text ' || range % 10 AS t, [range] AS l FROM range(200000)"
+    assert compressed(flight, sql, how).equals(query(flight, sql))
+
+
+def test_an_unknown_compression_is_refused(flight):
+    with refused("INVALID_ARGUMENT", "lz4"):
+        compressed(flight, "SELECT 1", b"gzip")
