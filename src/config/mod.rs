@@ -303,21 +303,26 @@ pub struct Ingest {
     pub ids_max: usize,
     /// Depth of nesting of one JSON value.
     pub json_depth_max: usize,
-    /// Bytes of the filter that tells, for each large stream, which keys came before in it.
+    /// Bytes that the filter may grow to which tells, for each large stream, which keys came before in it.
     #[serde(with = "text::size")]
     pub key_filter_memory: ByteSize,
+    /// Bytes of the filters that tell which keys are in tables that get small appends, all tables together; where it is too
+    /// little, the table is searched.
+    #[serde(with = "text::size")]
+    pub table_filters_memory: ByteSize,
 }
 
 impl Default for Ingest {
     fn default() -> Self {
         Self {
             streams_max: 64,
-            stream_memory: ByteSize::mib(64),
+            stream_memory: ByteSize::mib(256),
             memory: ByteSize::mib(512),
             idle_timeout: Duration::from_mins(5),
             ids_max: 100_000,
             json_depth_max: 512,
-            key_filter_memory: ByteSize::mib(32),
+            key_filter_memory: ByteSize::mib(256),
+            table_filters_memory: ByteSize::mib(256),
         }
     }
 }

@@ -57,7 +57,8 @@ impl Config {
         size("query.streaming_buffer", self.query.streaming_buffer, kib(64), gib(4))?;
         size("ingest.stream_memory", ingest.stream_memory, mib(1), ByteSize::tib(1))?;
         size("ingest.memory", ingest.memory, ingest.stream_memory, ByteSize::tib(1))?;
-        size("ingest.key_filter_memory", ingest.key_filter_memory, kib(1), gib(64))
+        size("ingest.key_filter_memory", ingest.key_filter_memory, kib(64), gib(64))?;
+        size("ingest.table_filters_memory", ingest.table_filters_memory, ByteSize(0), gib(64))
     }
 
     fn validate_durations(&self) -> Result<()> {

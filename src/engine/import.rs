@@ -78,18 +78,23 @@ impl Imports {
     }
 }
 
-/// Whole batches, together about [`SHARE_ROWS`] rows.
+/// Shares of [`SHARE_ROWS`] rows: a worker makes one whole row group of each, which goes straight to the file.
 fn into_shares(batches: Vec<RecordBatch>) -> Vec<Vec<RecordBatch>> {
     let mut shares: Vec<Vec<RecordBatch>> = Vec::new();
-    let mut rows = SHARE_ROWS;
-    for batch in batches.into_iter().filter(|batch| batch.num_rows() > 0) {
-        if rows >= SHARE_ROWS {
-            shares.push(Vec::new());
-            rows = 0;
-        }
-        rows += batch.num_rows();
-        if let Some(share) = shares.last_mut() {
-            share.push(batch);
+    let mut room = 0;
+    for mut batch in batches {
+        while batch.num_rows() > 0 {
+            if room == 0 {
+                shares.push(Vec::new());
+                room = SHARE_ROWS;
+            }
+            let rows = batch.num_rows().min(room);
+            room -= rows;
+            let part = batch.slice(0, rows);
+            batch = batch.slice(rows, batch.num_rows() - rows);
+            if let Some(share) = shares.last_mut() {
+                share.push(part);
+            }
         }
     }
     shares

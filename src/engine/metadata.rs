@@ -1,6 +1,9 @@
 //! The tables that the server keeps in the data file: `_metadata`, one row a managed table, and `_ingests`, the results of
 //! ingests that had an id. Both are written in the transaction that they tell about.
 
+use std::collections::HashSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Date32Type, Int64Type, TimestampMicrosecondType};
 use duckdb_neo::Parameters;
@@ -124,7 +127,52 @@ pub(in crate::engine) fn find(work: &Work, table: &str) -> Result<Option<Metadat
 
 /// The name and kind of a managed table.
 pub(in crate::engine) fn kind_of(work: &Work, table: &str) -> Result<Option<(String, Kind)>> {
+    if !work.engine.managed.may_have(table) {
+        return Ok(None);
+    }
     Ok(find(work, table)?.map(|metadata| (metadata.table, metadata.kind)))
+}
+
+/// Names that a managed table has or had: for any other, nobody need look. It is never wrong about one that is there, committed
+/// or not, because a name is noted before its row is written.
+#[derive(Debug, Default)]
+pub(in crate::engine) struct ManagedNames(Mutex<Option<HashSet<String>>>);
+
+/// Names that are remembered; with more, every name is looked up.
+const NAMES_MAX: usize = 65_536;
+
+impl ManagedNames {
+    /// The names that a data file has now.
+    pub(in crate::engine) fn load(connection: &Connection) -> Result<Self> {
+        let sql = format!("SELECT lower(table_name) FROM {CATALOG}.main.{METADATA_TABLE} LIMIT {}", NAMES_MAX + 1);
+        let mut result = connection.query(sql, Parameters::None)?;
+        let mut names = HashSet::new();
+        while let Some(chunk) = result.next_chunk()? {
+            let column = chunk.get_vector_at::<String>(0)?.reader()?;
+            for row in 0..chunk.row_count()? {
+                names.extend(column.get(row)?.map(str::to_owned));
+            }
+        }
+        Ok(Self(Mutex::new((names.len() <= NAMES_MAX).then_some(names))))
+    }
+
+    fn may_have(&self, table: &str) -> bool {
+        self.lock().as_ref().is_none_or(|names| names.contains(&table.to_lowercase()))
+    }
+
+    fn note(&self, table: &str) {
+        let mut names = self.lock();
+        if let Some(known) = names.as_mut() {
+            known.insert(table.to_lowercase());
+            if known.len() > NAMES_MAX {
+                *names = None;
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<HashSet<String>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 const SELECT: &str = "SELECT table_name, type, fetched_at, from_date, to_date, row_count, \
@@ -212,6 +260,7 @@ pub(in crate::engine) fn record(work: &Work, table: &str, kind: Kind, from: &Pro
         work.execute_with(&sql, Parameters::positional(&[&table]))?;
         return Ok(());
     }
+    work.engine.managed.note(table);
     let events = if from.filter_events.is_empty() {
         "NULL::VARCHAR[]".to_owned()
     } else {
@@ -226,6 +275,57 @@ pub(in crate::engine) fn record(work: &Work, table: &str, kind: Kind, from: &Pro
     );
     work.execute_with(&sql, Parameters::positional(&[&table]))?;
     Ok(())
+}
+
+/// What appends change of a table's row.
+#[derive(Clone, Debug, Default)]
+pub(in crate::engine) struct Row {
+    rows: i64,
+    from_date: Option<i32>,
+    to_date: Option<i32>,
+    /// None: now.
+    fetched_at: Option<i64>,
+}
+
+impl Row {
+    /// Rows of the table.
+    pub(in crate::engine) fn rows(&self) -> usize {
+        usize::try_from(self.rows).unwrap_or(0)
+    }
+
+    /// Takes in appends from `provenances` that stored `inserted` rows together, as if each came after the other.
+    pub(in crate::engine) fn add(&mut self, provenances: &[&Provenance], inserted: u64) {
+        self.rows += i64::try_from(inserted).unwrap_or(i64::MAX);
+        for from in provenances {
+            self.from_date = self.from_date.into_iter().chain(from.from_date).min();
+            self.to_date = self.to_date.into_iter().chain(from.to_date).max();
+            self.fetched_at = from.fetched_at;
+        }
+    }
+}
+
+/// The row of a managed table, as appends find it.
+pub(in crate::engine) fn row(work: &Work, table: &str) -> Result<Row> {
+    let found = find(work, table)?.ok_or_else(|| Error::not_found(format!("table {table:?} not found")))?;
+    Ok(Row { rows: found.row_count, from_date: found.from_date, to_date: found.to_date, fetched_at: None })
+}
+
+/// The statement that writes a table's row after appends. It has constants only, because planning is most of what a small append
+/// costs.
+pub(in crate::engine) fn update_row(table: &str, kind: Kind, row: &Row) -> String {
+    let now = jiff::Timestamp::now().as_microsecond();
+    let fetched_at = row.fetched_at.unwrap_or(now);
+    let date = |name: &str, day: Option<i32>| {
+        day.map_or_else(String::new, |day| format!("{name} = DATE '1970-01-01' + {day}, "))
+    };
+    let (from_date, to_date) = (date("from_date", row.from_date), date("to_date", row.to_date));
+    format!(
+        "UPDATE {CATALOG}.main.{METADATA_TABLE} SET {from_date}{to_date}fetched_at = make_timestamp({fetched_at}), \
+         row_count = {}, updated_at = make_timestamp({now}) WHERE lower(table_name) = {} AND type = '{}'",
+        row.rows,
+        literal(&table.to_lowercase()),
+        kind.word()
+    )
 }
 
 /// Removes the row of a table, in the transaction that drops it.

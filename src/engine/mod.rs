@@ -41,7 +41,7 @@ use duckdb_neo::instance::Instance;
 pub use bound::Bound;
 pub use call::{Call, SessionKey, TransactionId};
 pub use catalog::{ColumnDescription, TableDescription, TableListing};
-pub use ingest::{Chunk, Opened, Outcome, Provenance, ROW_COLUMN, TablePlace, Target, Writer};
+pub use ingest::{Chunk, Opened, Outcome, Provenance, ROW_COLUMN, SmallAppend, TablePlace, Target, Writer};
 pub use listing::{Column, Filter, KeyColumn, Named, Reference, Relation, RelationType, SchemaName, Vocabulary};
 pub use metadata::Metadata;
 pub use query::{Canceller, Executed, Rows, Started};
@@ -84,6 +84,7 @@ struct Inner {
     slots: Arc<slots::Slots>,
     imports: Arc<import::Imports>,
     ingests: ingest::Ingests,
+    managed: metadata::ManagedNames,
     instance: Instance,
     /// Held while the database is being attached again.
     recovery: std::sync::Mutex<()>,

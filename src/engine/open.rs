@@ -32,9 +32,13 @@ impl Engine {
         import::register(&connection, Arc::clone(&imports))?;
         timezone::register(&connection)?;
         lock(&instance)?;
-        if !database.read_only {
+        // A read-only file may lack the server's tables; nothing in it is written, and every name is looked up.
+        let managed = if database.read_only {
+            metadata::ManagedNames::default()
+        } else {
             metadata::create_tables(&connection)?;
-        }
+            metadata::ManagedNames::load(&connection)?
+        };
         drop(connection);
         let sessions = Arc::new(Sessions::new(config.session.clone()));
         sessions.start_sweeping()?;
@@ -44,7 +48,8 @@ impl Engine {
             sessions,
             slots: Slots::new(engine.statements_max, engine.statements_queue_max, engine.statements_queue_wait),
             imports,
-            ingests: ingest::Ingests::default(),
+            ingests: ingest::Ingests::new(bytes(config.ingest.table_filters_memory)),
+            managed,
             instance,
             recovery: std::sync::Mutex::default(),
             database,

@@ -256,6 +256,24 @@ impl Work {
         Ok(self.collect_result(Live::new(result, connection), &[])?.1)
     }
 
+    /// Runs a query of ours and gives its batches to `take` as they come, as DuckDB exports them.
+    pub(in crate::engine) fn each_batch(
+        &self,
+        sql: &str,
+        mut take: impl FnMut(&RecordBatch) -> Result<()>,
+    ) -> Result<()> {
+        let statement = statement::single(self.connection(), sql)?;
+        let connection = self.connection();
+        let result = statement.arrow_query(connection, Parameters::None, Some(self.engine.query.batch_rows))?;
+        let mut result = Live::new(result, connection);
+        let export = self.export(&result, &[])?;
+        while let Some(array) = result.next_array()? {
+            self.cancel.check()?;
+            take(&export.batch(array)?)?;
+        }
+        Ok(())
+    }
+
     /// Runs a statement of the caller's and collects its rows.
     pub(in crate::engine) fn collect_statement(
         &self,

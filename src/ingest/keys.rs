@@ -1,19 +1,15 @@
 //! Telling the keys of a stream apart: those that come for the first time from those that may have come before.
 //!
 //! It never takes a key that came before for a new one. The other way round it may err: then the engine looks again. So
-//! memory is bounded however long the stream is: an exact set of hashes while the keys are few, a Bloom filter of fixed size
-//! beyond that, whose errors grow slowly with the stream and cost time, not truth.
+//! memory is bounded however long the stream is: an exact set of hashes while the keys are few, a [`KeyFilter`] beyond that.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
-use arrow::compute::{filter_record_batch, not};
-use arrow::datatypes::DataType;
-use parquet::bloom_filter::Sbbf;
-use xxhash_rust::xxh3::xxh3_64_with_seed;
-
 use crate::error::{Error, Result};
+use crate::tables::{KeyFilter, KeyHasher, key_texts};
+use arrow::array::{Array, BooleanArray, RecordBatch};
+use arrow::compute::{filter_record_batch, not};
 
 /// Keys that are remembered exactly: 16 bytes each.
 const EXACT_MAX: usize = 1 << 20;
@@ -21,8 +17,7 @@ const EXACT_MAX: usize = 1 << 20;
 /// The keys of one stream so far.
 #[derive(Debug)]
 pub(super) struct Keys {
-    /// Random, so that nobody can make up keys that all collide.
-    seed: u64,
+    hasher: KeyHasher,
     filter_bytes: usize,
     seen: Seen,
 }
@@ -30,7 +25,7 @@ pub(super) struct Keys {
 #[derive(Debug)]
 enum Seen {
     Exact(HashSet<u64, BuildHasherDefault<HashIsKey>>),
-    Filter(Box<Sbbf>),
+    Filter(KeyFilter),
 }
 
 /// The hash of a hash is the hash.
@@ -56,8 +51,7 @@ impl Hasher for HashIsKey {
 impl Keys {
     /// No keys yet; at most about `filter_bytes` (and 16 MiB while they are few) will be used.
     pub(super) fn new(filter_bytes: usize) -> Self {
-        let seed = uuid::Uuid::new_v4().as_u64_pair().0;
-        Self { seed, filter_bytes, seen: Seen::Exact(HashSet::default()) }
+        Self { hasher: KeyHasher::random(), filter_bytes, seen: Seen::Exact(HashSet::default()) }
     }
 
     /// Splits a batch into rows with new keys and suspects; a part that is empty is none.
@@ -80,19 +74,10 @@ impl Keys {
     }
 
     fn insert_all(&mut self, keys: &dyn Array) -> Result<BooleanArray> {
-        let is_new = match keys.data_type() {
-            DataType::Utf8 => self.insert_each(keys.as_string::<i32>().iter()),
-            DataType::LargeUtf8 => self.insert_each(keys.as_string::<i64>().iter()),
-            DataType::Utf8View => self.insert_each(keys.as_string_view().iter()),
-            other => return Err(Error::internal(format!("a key column of type {other}"))),
-        };
-        Ok(is_new)
-    }
-
-    fn insert_each<'a>(&mut self, keys: impl Iterator<Item = Option<&'a str>>) -> BooleanArray {
-        let seed = self.seed;
-        // Keys are never null here: a null is a bad row, found before.
-        keys.map(|key| self.insert(xxh3_64_with_seed(key.unwrap_or_default().as_bytes(), seed))).map(Some).collect()
+        let hasher = self.hasher;
+        let texts =
+            key_texts(keys).ok_or_else(|| Error::internal(format!("a key column of type {}", keys.data_type())))?;
+        Ok(texts.map(|key| self.insert(hasher.hash(key))).map(Some).collect())
     }
 
     /// Whether the key is new for certain.
@@ -101,21 +86,15 @@ impl Keys {
             Seen::Exact(hashes) => {
                 let is_new = hashes.insert(hash);
                 if hashes.len() >= EXACT_MAX {
-                    let mut filter = Box::new(Sbbf::new_with_num_of_bytes(self.filter_bytes));
+                    let mut filter = KeyFilter::new(2 * EXACT_MAX, self.filter_bytes);
                     for hash in hashes.iter() {
-                        filter.insert(hash);
+                        filter.insert(*hash);
                     }
                     self.seen = Seen::Filter(filter);
                 }
                 is_new
             }
-            Seen::Filter(filter) => {
-                let is_new = !filter.check(&hash);
-                if is_new {
-                    filter.insert(&hash);
-                }
-                is_new
-            }
+            Seen::Filter(filter) => filter.insert(hash),
         }
     }
 }
@@ -124,7 +103,7 @@ impl Keys {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{ArrayRef, StringArray, UInt64Array};
+    use arrow::array::{ArrayRef, AsArray, StringArray, UInt64Array};
 
     use super::*;
 
@@ -154,10 +133,12 @@ mod tests {
     #[test]
     fn many_keys_fit_a_filter_that_misses_none() {
         let mut keys = Keys::new(4 << 20);
+        let hash = |key: u64| keys.hasher.hash(&key.to_string());
         let count = EXACT_MAX as u64 + 200_000;
-        let fresh = (0..count).filter(|key| keys.insert(xxh3_64_with_seed(&key.to_le_bytes(), 1))).count() as u64;
+        let hashes: Vec<u64> = (0..count).map(hash).collect();
+        let fresh = hashes.iter().filter(|hash| keys.insert(**hash)).count() as u64;
         assert!(matches!(keys.seen, Seen::Filter(_)));
         assert!(fresh > count - count / 100, "{fresh} of {count} are told as new");
-        assert_eq!((0..count).filter(|key| keys.insert(xxh3_64_with_seed(&key.to_le_bytes(), 1))).count(), 0);
+        assert_eq!(hashes.iter().filter(|hash| keys.insert(**hash)).count(), 0);
     }
 }

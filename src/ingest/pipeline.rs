@@ -11,13 +11,22 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::coerce::{Coercer, Limits, Plain};
 use super::keys::Keys;
 use super::{Mode, OnDuplicate, Request};
-use crate::config;
-use crate::engine::{Call, Chunk, Engine, Opened, Outcome, Provenance, ROW_COLUMN, TablePlace, Target, Writer};
+use crate::engine::{
+    Call, Chunk, Engine, Opened, Outcome, Provenance, ROW_COLUMN, SmallAppend, TablePlace, Target, Writer,
+};
 use crate::error::{Error, Result};
 use crate::tables::{Kind, TableName};
+use crate::{batch, config};
 
 /// Rows of a chunk: two of DuckDB's row groups, so that two workers write whole ones at the same time.
 const CHUNK_ROWS: usize = 2 * 122_880;
+
+/// Bytes of an append that is still small: it is held whole, and enters the table together with others.
+const SMALL_BYTES: usize = 1 << 20;
+
+/// A batch of fewer rows and bytes is coerced at once: a thread of its own would cost more.
+const INLINE_ROWS: usize = 1024;
+const INLINE_BYTES: usize = 64 << 10;
 
 /// Memory is counted in pages of this size, because a semaphore counts at most 2^32.
 const PAGE: usize = 4096;
@@ -79,7 +88,7 @@ pub struct Progress {
 /// One stream on its way into a table. Dropping it before the commit stores nothing.
 #[derive(Debug)]
 pub struct Ingest {
-    state: State,
+    open: Box<Open>,
     budget: Budget,
     every_batch: bool,
     received: u64,
@@ -87,18 +96,23 @@ pub struct Ingest {
 }
 
 #[derive(Debug)]
-enum State {
-    Open(Box<Open>),
-    /// An ingest with this id is stored: what comes is read and dropped.
-    Known(Outcome),
-}
-
-#[derive(Debug)]
 struct Open {
     prepare: Option<Prepare>,
     chunk: Chunk,
     chunk_bytes: usize,
-    writer: Writer,
+    way: Way,
+}
+
+/// How chunks reach the engine.
+#[derive(Debug)]
+enum Way {
+    /// Not at all before the end, while they are few.
+    Small(Box<SmallAppend>),
+    Writer(Writer),
+    /// An ingest with this id was stored meanwhile: what comes is dropped.
+    Known(Outcome),
+    /// The way to a writer failed: the stream is over.
+    Lost,
 }
 
 /// The CPU work on one batch, which moves to a blocking thread and back.
@@ -140,25 +154,23 @@ impl Ingest {
             ingest_id: request.ingest_id,
             every_batch,
         };
-        let state = match engine.open_ingest(target, call).await? {
-            Opened::Known(outcome) => State::Known(outcome),
-            Opened::Writer(writer) => {
-                let chunk = Chunk::default();
-                State::Open(Box::new(Open { prepare: Some(prepare), chunk, chunk_bytes: 0, writer }))
-            }
+        let way = match engine.open_small_append(&target, call).await? {
+            Some(small) => Way::Small(Box::new(small)),
+            None => Way::from(engine.open_ingest(target, call).await?),
         };
-        Ok(Self { state, budget: budget.clone(), every_batch, received: 0, _stream: stream })
+        let open = Open { prepare: Some(prepare), chunk: Chunk::default(), chunk_bytes: 0, way };
+        Ok(Self { open: Box::new(open), budget: budget.clone(), every_batch, received: 0, _stream: stream })
     }
 
     /// Takes a batch; waits while the engine is behind or the memory of all streams is used up.
     pub async fn write(&mut self, batch: RecordBatch) -> Result<()> {
         let first_row = self.received + 1;
         self.received += batch.num_rows() as u64;
-        let State::Open(open) = &mut self.state else { return Ok(()) };
-        if batch.num_rows() == 0 {
+        let open = &mut self.open;
+        if batch.num_rows() == 0 || matches!(open.way, Way::Known(_)) {
             return Ok(());
         }
-        let bytes = batch.get_array_memory_size();
+        let bytes = batch::bytes(&batch);
         let stream_max = usize::try_from(self.budget.config.stream_memory.as_u64()).unwrap_or(usize::MAX);
         // A quarter of the stream's memory: one chunk is gathered, one waits and one is written.
         if open.chunk_bytes > 0 && open.chunk_bytes + bytes > stream_max / 4 {
@@ -166,29 +178,52 @@ impl Ingest {
         }
         let permit = self.budget.memory(bytes).await?;
         open.add(batch, first_row, permit).await?;
-        if self.every_batch || open.chunk.rows() >= CHUNK_ROWS {
+        let is_small = matches!(open.way, Way::Small(_)) && open.chunk_bytes <= SMALL_BYTES;
+        if self.every_batch {
             open.send().await?;
+        } else if !is_small && open.chunk.rows() >= CHUNK_ROWS {
+            // Whole row groups: what is left over would be copied into the next one.
+            let later = open.chunk.split_off(CHUNK_ROWS);
+            open.send().await?;
+            open.chunk_bytes = later.fresh.iter().map(batch::bytes).sum();
+            open.chunk = later;
         }
-        if self.every_batch { open.writer.flush().await } else { Ok(()) }
+        match &mut open.way {
+            Way::Writer(writer) if self.every_batch => writer.flush().await,
+            _ => Ok(()),
+        }
     }
 
     /// How far the stream is.
     pub fn progress(&self) -> Progress {
-        let written = match &self.state {
-            State::Open(open) => open.writer.written(),
-            State::Known(outcome) => outcome.inserted + outcome.replaced,
+        let written = match &self.open.way {
+            Way::Writer(writer) => writer.written(),
+            Way::Known(outcome) => outcome.inserted + outcome.replaced,
+            Way::Small(_) | Way::Lost => 0,
         };
         Progress { received: self.received, written }
     }
 
     /// Ends the stream well; the answer means that its rows are durable.
     pub async fn commit(self) -> Result<Outcome> {
-        match self.state {
-            State::Known(outcome) => Ok(outcome),
-            State::Open(mut open) => {
-                open.send().await?;
-                open.writer.commit(self.received).await
-            }
+        let (received, mut open) = (self.received, self.open);
+        if !matches!(open.way, Way::Small(_)) || open.chunk_bytes > SMALL_BYTES {
+            open.send().await?;
+        }
+        match open.way {
+            Way::Small(small) => small.commit(open.chunk, received).await,
+            Way::Writer(writer) => writer.commit(received).await,
+            Way::Known(outcome) => Ok(outcome),
+            Way::Lost => Err(Error::internal("the stream goes on after it was lost")),
+        }
+    }
+}
+
+impl From<Opened> for Way {
+    fn from(opened: Opened) -> Self {
+        match opened {
+            Opened::Writer(writer) => Self::Writer(writer),
+            Opened::Known(outcome) => Self::Known(outcome),
         }
     }
 }
@@ -198,13 +233,17 @@ impl Open {
         let Some(mut prepare) = self.prepare.take() else {
             return Err(Error::internal("the stream goes on after a bad batch"));
         };
-        let bytes = batch.get_array_memory_size();
-        let prepared = tokio::task::spawn_blocking(move || {
+        let bytes = batch::bytes(&batch);
+        let (prepare, (fresh, suspects)) = if batch.num_rows() <= INLINE_ROWS && bytes <= INLINE_BYTES {
             let parts = prepare.apply(&batch, first_row)?;
-            Ok::<_, Error>((prepare, parts))
-        });
-        let (prepare, (fresh, suspects)) =
-            prepared.await.map_err(|error| Error::internal("a coercion failed").with_source(error))??;
+            (prepare, parts)
+        } else {
+            let prepared = tokio::task::spawn_blocking(move || {
+                let parts = prepare.apply(&batch, first_row)?;
+                Ok::<_, Error>((prepare, parts))
+            });
+            prepared.await.map_err(|error| Error::internal("a coercion failed").with_source(error))??
+        };
         self.prepare = Some(prepare);
         self.chunk.fresh.extend(fresh);
         self.chunk.suspects.extend(suspects);
@@ -219,7 +258,15 @@ impl Open {
     async fn send(&mut self) -> Result<()> {
         self.chunk_bytes = 0;
         let chunk = std::mem::take(&mut self.chunk);
-        if chunk.rows() == 0 { Ok(()) } else { self.writer.write(chunk).await }
+        if matches!(self.way, Way::Small(_))
+            && let Way::Small(small) = std::mem::replace(&mut self.way, Way::Lost)
+        {
+            self.way = Way::from(small.grow().await?);
+        }
+        match &mut self.way {
+            Way::Writer(writer) if chunk.rows() > 0 => writer.write(chunk).await,
+            _ => Ok(()),
+        }
     }
 }
 

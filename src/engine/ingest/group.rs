@@ -1,163 +1,260 @@
-//! Group commit: small appends to one table that end at about the same time are merged in one transaction, so that they
+//! Group commit: small appends to one table that end at about the same time enter it in one transaction, with one INSERT, and
 //! share its one write to the disk. Each is answered only after the commit that holds it.
 //!
-//! The first that comes leads: an engine thread takes whatever waits, commits it, and goes on until nothing waits.
+//! The first that comes leads: an engine thread takes whatever waits, commits it, and goes on; it stays for a while when nothing
+//! waits, so that a client that sends one append after another finds it ready. What it needs to know of the table is
+//! [known](super::known), so a group is one statement.
 
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::PoisonError;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::stage::{Source, Stage};
+use super::admit::{Admitted, Append, admit, contents_of};
+use super::known::Contents;
+use super::merge::Table;
+use super::stage::Source;
 use super::table::merge_staged;
 use super::{Outcome, RunningId, Target};
-use crate::engine::Engine;
 use crate::engine::work::Work;
-use crate::error::{Error, ErrorKind, Result};
+use crate::engine::{Engine, metadata};
+use crate::error::{Error, Result};
+use crate::ingest::OnDuplicate;
 
 /// Appends that one commit takes at most.
 const GROUP_MAX: usize = 256;
+
+/// How long a leader waits for more, and how often it looks meanwhile whether the server stops.
+const LINGER: Duration = Duration::from_millis(200);
+const LOOK: Duration = Duration::from_millis(20);
 
 /// A small append that has ended and waits for its commit.
 #[derive(Debug)]
 pub(super) struct Pending {
     pub(super) target: Target,
-    pub(super) fresh: Stage,
-    pub(super) suspects: Stage,
+    /// Its rows: those whose keys come for the first time, and those whose keys may have come before.
+    pub(super) fresh: Vec<RecordBatch>,
+    pub(super) suspects: Vec<RecordBatch>,
     pub(super) received: u64,
+    /// The rows' share of the budget, given back before the client hears of the end.
+    pub(super) memory: Vec<OwnedSemaphorePermit>,
     pub(super) result: oneshot::Sender<Result<Outcome>>,
     /// Held until the end, so that the id is not run twice.
     pub(super) id: Option<RunningId>,
 }
 
-/// A pending append whose rows can be read.
-struct Readable {
-    target: Target,
-    fresh: Option<Source>,
-    suspects: Option<Source>,
-    received: u64,
-    result: oneshot::Sender<Result<Outcome>>,
-    id: Option<RunningId>,
+/// The appends that wait, by the name of their table's lock. Bounded by the memory budget of ingests and the number of their streams.
+#[derive(Debug, Default)]
+pub(super) struct Groups {
+    waiting: Mutex<HashMap<String, Vec<Pending>>>,
+    arrived: Condvar,
+}
+
+impl Groups {
+    /// Adds an append; true when nobody leads its table yet.
+    fn join(&self, table: &str, pending: Pending) -> bool {
+        let mut waiting = self.lock();
+        let leads = match waiting.entry(table.to_owned()) {
+            Entry::Occupied(mut group) => {
+                group.get_mut().push(pending);
+                false
+            }
+            Entry::Vacant(vacant) => {
+                vacant.insert(vec![pending]);
+                true
+            }
+        };
+        drop(waiting);
+        if !leads {
+            self.arrived.notify_all();
+        }
+        leads
+    }
+
+    /// Waits until there are appends for a table; false ends the lead.
+    fn wait(&self, table: &str, work: &Work) -> bool {
+        let until = Instant::now() + LINGER;
+        let mut waiting = self.lock();
+        loop {
+            if waiting.get(table).is_some_and(|group| !group.is_empty()) {
+                return true;
+            }
+            if Instant::now() >= until || work.cancel.check().is_err() {
+                waiting.remove(table);
+                return false;
+            }
+            waiting = self.arrived.wait_timeout(waiting, LOOK).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Takes what waits for a table.
+    fn take(&self, table: &str) -> Vec<Pending> {
+        let mut waiting = self.lock();
+        let Some(group) = waiting.get_mut(table) else { return Vec::new() };
+        let rest = group.split_off(group.len().min(GROUP_MAX));
+        std::mem::replace(group, rest)
+    }
+
+    fn fail(&self, table: &str, error: &Error) {
+        let waiting = self.lock().remove(table);
+        for pending in waiting.into_iter().flatten() {
+            drop(pending.result.send(Err(Error::new(error.kind(), error.message()))));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Vec<Pending>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Engine {
     /// Puts an append to the others that wait for the same table, and sees that somebody leads.
     pub(super) fn join_group(&self, pending: Pending) {
         let table = pending.target.lock_name();
-        let mut groups = self.0.ingests.groups.lock().unwrap_or_else(PoisonError::into_inner);
-        match groups.entry(table.clone()) {
-            Entry::Occupied(mut waiting) => {
-                waiting.get_mut().push(pending);
-                return;
-            }
-            Entry::Vacant(vacant) => drop(vacant.insert(vec![pending])),
+        if !self.0.ingests.groups.join(&table, pending) {
+            return;
         }
-        drop(groups);
         let (engine, name) = (self.clone(), table.clone());
         let led = self.spawn_detached(move |work| match work {
             Ok(work) => lead(&work, &name),
-            Err(error) => engine.0.ingests.fail_group(&name, &error),
+            Err(error) => engine.0.ingests.groups.fail(&name, &error),
         });
         if let Err(error) = led {
-            self.0.ingests.fail_group(&table, &error);
-        }
-    }
-}
-
-impl super::Ingests {
-    /// The next appends of a table; none ends the lead.
-    fn next_group(&self, table: &str) -> Option<Vec<Pending>> {
-        let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
-        let waiting = groups.get_mut(table)?;
-        if waiting.is_empty() {
-            groups.remove(table);
-            return None;
-        }
-        let rest = waiting.split_off(waiting.len().min(GROUP_MAX));
-        Some(std::mem::replace(waiting, rest))
-    }
-
-    fn fail_group(&self, table: &str, error: &Error) {
-        let waiting = self.groups.lock().unwrap_or_else(PoisonError::into_inner).remove(table);
-        for pending in waiting.into_iter().flatten() {
-            drop(pending.result.send(Err(Error::new(error.kind(), error.message()))));
+            self.0.ingests.groups.fail(&table, &error);
         }
     }
 }
 
 fn lead(work: &Work, table: &str) {
     let ingests = &work.engine.ingests;
-    loop {
-        let lock = match ingests.lock(table, &work.cancel, None) {
+    while ingests.groups.wait(table, work) {
+        // Not through `Ingests::lock`: what is known of the table stays right.
+        let lock = match ingests.locks.lock(table, &work.cancel, None) {
             Ok(lock) => lock,
-            Err(error) => return ingests.fail_group(table, &error),
+            Err(error) => return ingests.groups.fail(table, &error),
         };
-        let Some(group) = ingests.next_group(table) else { return };
-        let readable =
-            group.into_iter().filter(|pending| !pending.result.is_closed()).map(|pending| read(work, pending));
-        commit(work, readable.collect());
+        let group = ingests.groups.take(table).into_iter().filter(|pending| !pending.result.is_closed()).collect();
+        commit(work, table, group);
         drop(lock);
     }
 }
 
-fn read(work: &Work, pending: Pending) -> Readable {
-    let Pending { target, fresh, suspects, received, result, id } = pending;
-    let source = |stage: Stage| {
-        let rows = stage.rows();
-        let (batches, _) = stage.into_memory();
-        (rows > 0).then(|| Source::of(work, &target.schema, batches))
-    };
-    let (fresh, suspects) = (source(fresh), source(suspects));
-    Readable { target, fresh, suspects, received, result, id }
-}
-
 /// Commits all in one transaction; when that fails, each in one of its own, so that a bad one harms no other.
-fn commit(work: &Work, group: Vec<Readable>) {
-    match merge_all(work, &group) {
-        Ok(outcomes) => {
-            for (append, outcome) in group.into_iter().zip(outcomes) {
-                append.answer(outcome);
-            }
+fn commit(work: &Work, name: &str, group: Vec<Pending>) {
+    let Some(kind) = group.first().map(|pending| pending.target.kind) else { return };
+    let known = &work.engine.ingests.known;
+    let mut contents = known.take(name);
+    if let Ok(outcomes) = admit_all(work, &group, &mut contents) {
+        if let Some(contents) = contents {
+            known.keep(name, kind, contents);
         }
-        Err(_) => {
-            for append in group {
-                let outcome = merge_all(work, std::slice::from_ref(&append));
-                let outcome = outcome.and_then(|mut outcomes| outcomes.pop().unwrap_or_else(|| Ok(Outcome::default())));
-                append.answer(outcome.map_err(|error| work.explain(error)));
-            }
+        for (pending, outcome) in group.into_iter().zip(outcomes) {
+            pending.answer(outcome);
         }
+        return;
+    }
+    known.forget(name);
+    for pending in group {
+        let outcome = merge_alone(work, &pending).map_err(|error| work.explain(error));
+        pending.answer(outcome);
     }
 }
 
-impl Readable {
+impl Pending {
+    /// The rows to consider: none when an ingest with the same id was stored `before`.
+    fn rows(&self, before: Option<&Outcome>) -> Vec<RecordBatch> {
+        if before.is_some() { Vec::new() } else { self.fresh.iter().chain(&self.suspects).cloned().collect() }
+    }
+
+    fn append<'a>(&self, batches: &'a [RecordBatch]) -> Append<'a> {
+        Append { batches, on_duplicate: self.target.on_duplicate, received: self.received }
+    }
+
     /// Tells the client; its id is free before it hears of it.
     fn answer(self, outcome: Result<Outcome>) {
-        drop(self.id);
+        drop((self.id, self.memory));
         // A failed send means that the client is gone.
         drop(self.result.send(outcome));
     }
 }
 
-/// The outcome of each; an error of DuckDB's breaks the transaction and so the whole group.
-fn merge_all(work: &Work, group: &[Readable]) -> Result<Vec<Result<Outcome>>> {
+/// The outcome of each, stored in one transaction; an error of DuckDB's breaks it, and so the whole group.
+fn admit_all(work: &Work, group: &[Pending], contents: &mut Option<Contents>) -> Result<Vec<Result<Outcome>>> {
+    let Some(first) = group.first() else { return Ok(Vec::new()) };
+    let is_simple = |pending: &Pending| {
+        pending.target.on_duplicate != OnDuplicate::Replace && pending.target.schema == first.target.schema
+    };
+    if !group.iter().all(is_simple) {
+        return Err(Error::internal("appends that replace, or differ in their columns' types, are merged one by one"));
+    }
+    let table = first.target.existing(first.target.table.clone());
     let _slot = work.slot()?;
-    work.transaction(|| {
-        let mut outcomes = Vec::with_capacity(group.len());
-        for append in group {
-            let outcome =
-                merge_staged(work, &append.target, append.fresh.as_ref(), append.suspects.as_ref(), append.received);
-            match outcome {
-                // Ours, found by a look and before anything was written: the transaction is as it was.
-                Err(error) if is_refusal(&error) => outcomes.push(Err(error)),
-                outcome => outcomes.push(Ok(outcome?)),
+    let known = &work.engine.ingests.known;
+    let contents = match contents {
+        Some(contents) => contents,
+        none => none.insert(contents_of(work, &table, known.hasher(), known.filter_bytes_max())?),
+    };
+    // What an ingest with the same id has stored is not stored again.
+    let before = group.iter().map(|pending| stored_before(work, pending)).collect::<Result<Vec<_>>>()?;
+    let rows: Vec<Vec<RecordBatch>> =
+        group.iter().zip(&before).map(|(pending, before)| pending.rows(before.as_ref())).collect();
+    let appends: Vec<Append<'_>> = group.iter().zip(&rows).map(|(pending, batches)| pending.append(batches)).collect();
+    let Admitted { batches, outcomes } = admit(work, &table, &appends, contents.filter.as_mut(), known.hasher())?;
+    let inserted = outcomes.iter().flatten().map(|outcome| outcome.inserted).sum();
+    let is_stored = |at: usize| outcomes[at].is_ok() && before[at].is_none();
+    let stored: Vec<_> = (0..group.len()).filter(|at| is_stored(*at)).map(|at| &group[at].target.provenance).collect();
+    contents.row.add(&stored, inserted);
+    let store = || {
+        if stored.is_empty() { Ok(()) } else { store(work, &table, &first.target, &batches, &contents.row) }
+    };
+    if group.iter().all(|pending| pending.target.ingest_id.is_none()) {
+        store()?;
+    } else {
+        work.transaction(|| {
+            store()?;
+            for ((pending, outcome), before) in group.iter().zip(&outcomes).zip(&before) {
+                if let (Some(id), Ok(outcome), None) = (&pending.target.ingest_id, outcome, before) {
+                    metadata::remember_ingest(work, id, &table.name, outcome, work.engine.ids_max)?;
+                }
             }
-        }
-        Ok(outcomes)
-    })
+            Ok(())
+        })?;
+    }
+    Ok(outcomes.into_iter().zip(before).map(|(outcome, before)| before.map_or(outcome, Ok)).collect())
 }
 
-fn is_refusal(error: &Error) -> bool {
-    let refused =
-        matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::NotFound | ErrorKind::FailedPrecondition);
-    refused && std::error::Error::source(error).is_none()
+/// Stores the rows and the table's row of `_metadata` by one statement, which is a transaction where none is open.
+fn store(work: &Work, table: &Table, target: &Target, rows: &[RecordBatch], row: &metadata::Row) -> Result<()> {
+    let update = metadata::update_row(&table.name, table.kind, row);
+    let changed = if rows.is_empty() {
+        work.execute(&update)?
+    } else {
+        let rows = Source::of(work, &target.schema, vec![concat_batches(&target.schema, rows)?]);
+        let (into, columns, from) = (table.sql(), table.columns(), &rows.from);
+        work.execute(&format!("WITH added AS (INSERT INTO {into} SELECT {columns} FROM {from}) {update}"))?
+    };
+    // Not there: somebody has made another table of this name.
+    if changed == 1 { Ok(()) } else { Err(Error::internal("the table is not what it was")) }
+}
+
+/// What came of an ingest with the same id, if it is remembered.
+fn stored_before(work: &Work, pending: &Pending) -> Result<Option<Outcome>> {
+    match &pending.target.ingest_id {
+        Some(id) => metadata::ingest_result(work, id, &pending.target.table),
+        None => Ok(None),
+    }
+}
+
+/// One append in a transaction of its own, with every check of its table.
+fn merge_alone(work: &Work, pending: &Pending) -> Result<Outcome> {
+    let source = |batches: &Vec<RecordBatch>| {
+        (!batches.is_empty()).then(|| Source::of(work, &pending.target.schema, batches.clone()))
+    };
+    let (fresh, suspects) = (source(&pending.fresh), source(&pending.suspects));
+    let _slot = work.slot()?;
+    work.transaction(|| merge_staged(work, &pending.target, fresh.as_ref(), suspects.as_ref(), pending.received))
 }

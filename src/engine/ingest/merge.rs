@@ -33,11 +33,11 @@ impl Table {
         format!("{}.{}.{}", quote(catalog), quote(schema), quote(&self.name))
     }
 
-    fn key(&self) -> &'static str {
+    pub(super) fn key(&self) -> &'static str {
         self.kind.key().unwrap_or_default()
     }
 
-    fn columns(&self) -> String {
+    pub(super) fn columns(&self) -> String {
         self.kind.columns().iter().map(|column| column.name).collect::<Vec<_>>().join(", ")
     }
 }
@@ -150,9 +150,14 @@ fn refuse_duplicates(work: &Work, table: &Table, fresh: Option<&Source>, suspect
     let row = batch.column(0).as_primitive_opt::<Int64Type>().map_or(0, |rows| rows.value(0));
     let key_value =
         batch.column(1).as_string_opt::<i32>().filter(|keys| keys.is_valid(0)).map_or("", |keys| keys.value(0));
-    let shown: String = key_value.chars().take(64).collect();
-    Err(Error::already_exists(format!(
-        "duplicate key, nothing is stored: row {row}: {key}: {shown:?} is already in table {} or came before in the stream",
-        table.name
-    )))
+    Err(duplicate_key(table, row, key_value))
+}
+
+/// The error for a row whose key is known, under `error`.
+pub(super) fn duplicate_key(table: &Table, row: i64, value: &str) -> Error {
+    let (key, name) = (table.key(), &table.name);
+    let shown: String = value.chars().take(64).collect();
+    Error::already_exists(format!(
+        "duplicate key, nothing is stored: row {row}: {key}: {shown:?} is already in table {name} or came before in the stream"
+    ))
 }

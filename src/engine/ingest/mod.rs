@@ -2,27 +2,33 @@
 //!
 //! A stream that makes a new table flows straight into it, in one open transaction that nobody else sees. A stream into a
 //! managed table that exists is [staged](stage) first and [merged](merge) at its end, so that no client's pace holds the
-//! table's lock; small ones are merged together, in one commit (the [group](group)). Either way one stream is one
+//! table's lock; small ones need no stage, and enter together, in one commit (the [group](group)): which of their rows do is
+//! decided ([admit](admit)) with what is [known](known) of the table. Either way one stream is one
 //! transaction, and a key is stored once: within the stream by what `crate::ingest` tells apart, against the table by an
 //! anti-join under the table's [lock](locks).
 
+mod admit;
+mod append;
 mod group;
+mod known;
 mod locks;
 mod merge;
 mod stage;
 mod table;
 mod writer;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
+pub use append::SmallAppend;
 pub(in crate::engine) use locks::TableLock;
 pub use writer::{Opened, Writer};
 
 use super::{CATALOG, SCHEMA};
+use crate::error::{Error, ErrorKind, Result};
 use crate::ingest::{Mode, OnDuplicate};
 use crate::tables::Kind;
 
@@ -118,6 +124,25 @@ impl Chunk {
     pub fn rows(&self) -> usize {
         self.fresh.iter().chain(&self.suspects).map(RecordBatch::num_rows).sum()
     }
+
+    /// Takes the rows after the first `rows` fresh ones away, to be written later. What they take of the budget is given back
+    /// with the first ones: it is a part of one batch.
+    #[must_use]
+    pub fn split_off(&mut self, rows: usize) -> Self {
+        let mut room = rows;
+        let mut later = Self::default();
+        for batch in std::mem::take(&mut self.fresh) {
+            let here = batch.num_rows().min(room);
+            room -= here;
+            if here > 0 {
+                self.fresh.push(batch.slice(0, here));
+            }
+            if here < batch.num_rows() {
+                later.fresh.push(batch.slice(here, batch.num_rows() - here));
+            }
+        }
+        later
+    }
 }
 
 /// What became of a stream's rows.
@@ -133,12 +158,14 @@ pub struct Outcome {
     pub replaced: u64,
 }
 
-/// The ingests under way: the locks of their tables, their ids, and the small appends that wait for a commit.
-#[derive(Debug, Default)]
+/// The ingests under way: the locks of their tables, their ids, the small appends that wait for a commit, and what is known of
+/// the tables that those go into.
+#[derive(Debug)]
 pub(in crate::engine) struct Ingests {
     locks: Arc<locks::TableLocks>,
     ids: Arc<Mutex<HashSet<String>>>,
-    groups: Mutex<HashMap<String, Vec<group::Pending>>>,
+    groups: group::Groups,
+    known: known::KnownTables,
 }
 
 /// An id that is in use as long as this lives.
@@ -149,26 +176,42 @@ struct RunningId {
 }
 
 impl Ingests {
-    /// The lock of a table, by its lowercase name, if nobody has it.
-    pub(in crate::engine) fn try_lock(&self, table: &str) -> Option<TableLock> {
-        self.locks.try_lock(table)
+    /// No ingests; the filters of tables will take at most `filter_bytes_max`.
+    pub(in crate::engine) fn new(filter_bytes_max: usize) -> Self {
+        Self {
+            locks: Arc::default(),
+            ids: Arc::default(),
+            groups: group::Groups::default(),
+            known: known::KnownTables::new(filter_bytes_max),
+        }
     }
 
-    /// Waits for the lock of a table, by its lowercase name. Whoever waits must not hold a slot: the one with the lock may need
+    /// The lock of a table, by its lowercase name, if nobody has it. What was known of the table is forgotten.
+    pub(in crate::engine) fn try_lock(&self, table: &str) -> Option<TableLock> {
+        self.locks.try_lock(table).inspect(|_| self.known.forget(table))
+    }
+
+    /// Waits for the lock of a table, by its lowercase name; what was known of the table is forgotten. Whoever waits must not hold a slot: the one with the lock may need
     /// it (`Work::lock_table` sees to that).
     pub(in crate::engine) fn lock(
         &self,
         table: &str,
         cancel: &super::cancel::Cancel,
         wait_max: Option<std::time::Duration>,
-    ) -> crate::error::Result<TableLock> {
-        self.locks.lock(table, cancel, wait_max)
+    ) -> Result<TableLock> {
+        self.locks.lock(table, cancel, wait_max).inspect(|_| self.known.forget(table))
     }
 
-    /// Marks an id as running; none when it is already.
-    fn run_id(&self, id: &str) -> Option<RunningId> {
-        let is_new = self.ids.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned());
-        is_new.then(|| RunningId { ids: Arc::clone(&self.ids), id: id.to_owned() })
+    /// Marks an id as running.
+    ///
+    /// # Errors
+    /// `Unavailable` when it is already.
+    fn run_id(&self, id: &str) -> Result<RunningId> {
+        if !self.ids.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned()) {
+            let message = format!("ingest {id} is running: try again when it has ended");
+            return Err(Error::new(ErrorKind::Unavailable, message));
+        }
+        Ok(RunningId { ids: Arc::clone(&self.ids), id: id.to_owned() })
     }
 }
 

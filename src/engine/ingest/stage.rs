@@ -7,6 +7,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::batch;
 use crate::engine::import::Import;
 use crate::engine::work::Work;
 use crate::error::Result;
@@ -49,11 +50,6 @@ impl Stage {
         }
     }
 
-    /// Rows staged so far.
-    pub(super) fn rows(&self) -> u64 {
-        self.rows
-    }
-
     /// Whether everything is still in memory.
     pub(super) fn is_in_memory(&self) -> bool {
         !self.spilled
@@ -68,7 +64,7 @@ impl Stage {
     ) -> Result<()> {
         for batch in batches {
             self.rows += batch.num_rows() as u64;
-            self.memory_bytes += batch.get_array_memory_size();
+            self.memory_bytes += batch::bytes(&batch);
             self.batches.push(batch);
         }
         self.permits.extend(permit);

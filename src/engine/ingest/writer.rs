@@ -14,7 +14,7 @@ use crate::engine::recovery::is_disk_full;
 use crate::engine::session::Wants;
 use crate::engine::work::{CancelOnDrop, Work};
 use crate::engine::{Call, Engine, metadata};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::ingest::Mode;
 
 /// Takes the chunks of one stream; dropping it before the commit stores nothing.
@@ -160,9 +160,7 @@ impl Stream {
         let id = match &target.ingest_id {
             None => None,
             Some(id) => {
-                let running = ingests.run_id(id).ok_or_else(|| {
-                    Error::new(ErrorKind::Unavailable, format!("ingest {id} is running: try again when it has ended"))
-                })?;
+                let running = ingests.run_id(id)?;
                 if let Some(outcome) = metadata::ingest_result(&work, id, &target.table)? {
                     return Ok(Begun::Known(outcome));
                 }
@@ -258,6 +256,7 @@ impl Stream {
     fn commit(mut self, received: u64, result: oneshot::Sender<Result<Outcome>>) {
         let joins_group = matches!(self.way, Way::Staged)
             && self.target.mode == Mode::Append
+            && self.target.kind.is_managed()
             && self.work.lease().is_none()
             && self.fresh.is_in_memory()
             && self.suspects.is_in_memory();
@@ -265,7 +264,10 @@ impl Stream {
             let Self { work, target, fresh, suspects, id, .. } = self;
             let engine = Engine(Arc::clone(&work.engine));
             drop(work);
-            engine.join_group(Pending { target, fresh, suspects, received, result, id });
+            let (fresh, mut memory) = fresh.into_memory();
+            let (suspects, more) = suspects.into_memory();
+            memory.extend(more);
+            engine.join_group(Pending { target, fresh, suspects, received, memory, result, id });
             return;
         }
         let outcome = match &self.way {

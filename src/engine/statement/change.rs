@@ -11,7 +11,7 @@ use super::targets::{self, Target, Verb};
 use super::{Execution, Insert, Read, gate, single};
 use crate::engine::ingest::TableLock;
 use crate::engine::work::Work;
-use crate::engine::{Bound, Executed, bound, metadata, types};
+use crate::engine::{Bound, Executed, bound, metadata};
 use crate::error::{Error, Result};
 use crate::tables::Kind;
 
@@ -40,8 +40,9 @@ impl Work {
             session.keep_objects();
         }
         if self.engine.database.read_only || gate::is_maintenance(statement_type) {
-            return self.run_rows(&statement, bound).map(Execution::Done);
+            return self.run_rows(&statement, bound, false).map(Execution::Done);
         }
+        let only_counts = gate::changes_rows(statement_type) && !scan::has_word(self.connection(), sql, "returning")?;
         // What makes or fills a table of the user's has no metadata to follow.
         let follows = gate::may_change_tables(statement_type)
             || targets.iter().any(|target| matches!(target.verb, Verb::Delete | Verb::Drop | Verb::Replace));
@@ -55,7 +56,7 @@ impl Work {
         if self.in_transaction() {
             self.mark_written();
             // DuckDB knows whether its transaction can go on after an error in one run of a statement.
-            let executed = self.run_rows(&statement, bound).inspect_err(|error| {
+            let executed = self.run_rows(&statement, bound, only_counts).inspect_err(|error| {
                 if bound.is_some_and(|bound| bound.rows() > 1) {
                     self.fail_transaction(error);
                 }
@@ -65,8 +66,12 @@ impl Work {
             }
             return Ok(Execution::Done(executed));
         }
+        if only_counts && !follows && bound.is_none() {
+            // DuckDB makes a transaction of it by itself, which spares two statements.
+            return self.run_rows(&statement, bound, only_counts).map(Execution::Done);
+        }
         self.transaction(|| {
-            let executed = self.run_rows(&statement, bound)?;
+            let executed = self.run_rows(&statement, bound, only_counts)?;
             if follows {
                 metadata::follow_catalog(self, deleted_from)?;
             }
@@ -184,12 +189,19 @@ impl Work {
         names.into_iter().filter_map(|name| self.lock_table(&name).transpose()).collect()
     }
 
-    /// Runs a statement once, or once for each row of `bound`; the counts are added, the rows follow one another.
-    fn run_rows(&self, statement: &Statement<'static>, bound: Option<&Bound>) -> Result<Executed> {
-        let Some(bound) = bound.filter(|_| statement.parameter_count().is_ok_and(|count| count > 0)) else {
+    /// Runs a statement once, or once for each row of `bound`; the counts are added, the rows follow one another. One that
+    /// `only_counts` has no rows.
+    fn run_rows(&self, statement: &Statement<'static>, bound: Option<&Bound>, only_counts: bool) -> Result<Executed> {
+        let bound = bound.filter(|_| statement.parameter_count().is_ok_and(|count| count > 0));
+        let Some(bound) = bound else {
+            if only_counts {
+                self.cancel.check()?;
+                let changed = statement.query(self.connection(), Parameters::None)?.drain()? as u64;
+                return Ok(Executed { changed: Some(changed), ..Executed::default() });
+            }
             return self.run_change(statement, Parameters::None);
         };
-        if self.counts_rows(statement)? {
+        if only_counts {
             return self.change_rows(statement, bound);
         }
         let mut sum =
@@ -201,13 +213,6 @@ impl Work {
             sum.batches.extend(executed.batches);
         }
         Ok(sum)
-    }
-
-    /// Whether it is a change that answers nothing but a count.
-    fn counts_rows(&self, statement: &Statement<'static>) -> Result<bool> {
-        let columns = types::bound(self.connection(), statement)?;
-        let is_count = matches!(columns.as_slice(), [(name, _)] if name == "Count");
-        Ok(is_count && gate::changes_rows(statement.get_type()?))
     }
 
     /// Runs a change for each row of `bound`, on one plan.
