@@ -78,7 +78,7 @@ impl http_body::Body for Messages {
             }
             let message = match ready!(self.source.poll_next_unpin(context)) {
                 Some(message) => message.and_then(frames),
-                None => return Poll::Ready(Some(self.end(&Status::ok("")))),
+                None => return Poll::Ready(Some(self.end(&status::success()))),
             };
             match message {
                 Ok(frames) => self.frames = frames,

@@ -18,6 +18,11 @@ pub(super) fn from_error(error: Error) -> Status {
     Status::new(code, error.message())
 }
 
+/// The status of a call that ended well.
+pub(super) fn success() -> Status {
+    Status::ok("")
+}
+
 fn code(kind: ErrorKind) -> Code {
     match kind {
         ErrorKind::InvalidArgument => Code::InvalidArgument,
