@@ -305,8 +305,10 @@ impl Row {
 }
 
 /// The row of a managed table, as appends find it.
-pub(in crate::engine) fn row(work: &Work, table: &str) -> Result<Row> {
-    let found = find(work, table)?.ok_or_else(|| Error::not_found(format!("table {table:?} not found")))?;
+pub(in crate::engine) fn row(work: &Work, table: &str, kind: Kind) -> Result<Row> {
+    let found = find(work, table)?
+        .filter(|found| found.kind == kind)
+        .ok_or_else(|| Error::not_found(format!("table {table:?} not found")))?;
     Ok(Row { rows: found.row_count, from_date: found.from_date, to_date: found.to_date, fetched_at: None })
 }
 

@@ -67,11 +67,20 @@ impl Budget {
         })
     }
 
-    /// Waits until `bytes` may be held; a batch larger than half of the budget counts as half of it, so that it can pass.
-    async fn memory(&self, bytes: usize) -> Result<OwnedSemaphorePermit> {
+    /// The right to hold `bytes`, if there is room now.
+    fn try_memory(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.pages).try_acquire_many_owned(self.pages(bytes)).ok()
+    }
+
+    /// A batch larger than half of the budget counts as half of it, so that it can pass.
+    fn pages(&self, bytes: usize) -> u32 {
         let pages = bytes.div_ceil(PAGE).clamp(1, (self.pages_max / 2).max(1));
-        let pages = u32::try_from(pages).unwrap_or(u32::MAX);
-        let permit = Arc::clone(&self.pages).acquire_many_owned(pages).await;
+        u32::try_from(pages).unwrap_or(u32::MAX)
+    }
+
+    /// Waits until `bytes` may be held.
+    async fn memory(&self, bytes: usize) -> Result<OwnedSemaphorePermit> {
+        let permit = Arc::clone(&self.pages).acquire_many_owned(self.pages(bytes)).await;
         permit.map_err(|_| Error::internal("the ingest budget is closed"))
     }
 }
@@ -176,8 +185,14 @@ impl Ingest {
         if open.chunk_bytes > 0 && open.chunk_bytes + bytes > stream_max / 4 {
             open.send().await?;
         }
-        let permit = self.budget.memory(bytes).await?;
-        open.add(batch, first_row, permit).await?;
+        let permit = if let Some(permit) = self.budget.try_memory(bytes) {
+            permit
+        } else {
+            // Nothing is held back while it waits: streams that gather would wait for one another's memory.
+            open.send().await?;
+            self.budget.memory(bytes).await?
+        };
+        open.add(batch, bytes, first_row, permit).await?;
         let is_small = matches!(open.way, Way::Small(_)) && open.chunk_bytes <= SMALL_BYTES;
         if self.every_batch {
             open.send().await?;
@@ -229,11 +244,16 @@ impl From<Opened> for Way {
 }
 
 impl Open {
-    async fn add(&mut self, batch: RecordBatch, first_row: u64, permit: OwnedSemaphorePermit) -> Result<()> {
+    async fn add(
+        &mut self,
+        batch: RecordBatch,
+        bytes: usize,
+        first_row: u64,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<()> {
         let Some(mut prepare) = self.prepare.take() else {
             return Err(Error::internal("the stream goes on after a bad batch"));
         };
-        let bytes = batch::bytes(&batch);
         let (prepare, (fresh, suspects)) = if batch.num_rows() <= INLINE_ROWS && bytes <= INLINE_BYTES {
             let parts = prepare.apply(&batch, first_row)?;
             (prepare, parts)

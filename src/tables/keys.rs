@@ -80,7 +80,9 @@ impl KeyFilter {
     }
 
     fn add_layer(&mut self, bytes: usize) {
-        let bytes = bytes.clamp(LAYER_BYTES_MIN, self.bytes_max.saturating_sub(self.bytes).max(LAYER_BYTES_MIN));
+        // A layer is rounded up to a power of two, so what there is room for is rounded down.
+        let room = self.bytes_max.saturating_sub(self.bytes).max(LAYER_BYTES_MIN);
+        let bytes = bytes.clamp(LAYER_BYTES_MIN, 1 << room.ilog2());
         let filter = Sbbf::new_with_num_of_bytes(bytes);
         let bytes = filter.num_blocks() * 32;
         self.bytes += bytes;
@@ -128,6 +130,7 @@ mod tests {
             filter.insert(hasher.hash(&key.to_string()));
         }
         assert_eq!(filter.bytes(), 128 << 10);
+        assert!(KeyFilter::new(1_000_000, 1_500_000).bytes() <= 1_500_000);
         assert!((0..200_000).all(|key| filter.may_have(hasher.hash(&key.to_string()))));
     }
 }

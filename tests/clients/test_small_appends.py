@@ -120,3 +120,18 @@ def test_an_append_may_turn_out_large(flight, events):
     assert append(flight, events, ids) == (30_050, 30_000, 50, 0)
     assert append(flight, events, ["large_7", "b"]) == (2, 1, 1, 0)
     assert row_count(flight, events) == 30_101
+
+
+def test_streams_that_share_little_memory_all_get_through(server_factory):
+    """Each held a part of the memory and waited for the rest, which the others held."""
+    small = ["--set", "ingest.memory=4MiB", "--set", "ingest.stream_memory=4MiB"]
+    server = server_factory("--memory", *small)
+    streams, rows = 16, 20_000
+    data = [some_events([f"{stream}_{row}" for row in range(rows)]) for stream in range(streams)]
+
+    def one_stream(stream):
+        with server.flight() as client:
+            return put(client, path("events", f"stream_{stream}"), data[stream], batch_rows=4_000)[-1]["rows_inserted"]
+
+    with ThreadPoolExecutor(streams) as clients:
+        assert list(clients.map(one_stream, range(streams))) == [rows] * streams

@@ -42,7 +42,8 @@ struct Keys<'a> {
     admitted: HashSet<&'a str>,
 }
 
-/// Decides on `appends` in their order; `filter` gets the keys of what enters. Inside a transaction, under the table's lock.
+/// Decides on `appends` in their order; `filter` gets the keys of what enters. Under the table's lock, so that what is looked
+/// up stays right until the rows are stored.
 pub(super) fn admit(
     work: &Work,
     table: &Table,
@@ -111,7 +112,7 @@ fn admit_one<'a>(
 
 /// What the table has now, under its lock; without a filter of its keys when that would take more than `bytes_max`.
 pub(super) fn contents_of(work: &Work, table: &Table, hasher: KeyHasher, bytes_max: usize) -> Result<Contents> {
-    let row = metadata::row(work, &table.name)?;
+    let row = metadata::row(work, &table.name, table.kind)?;
     // Room to grow by half, so that a filter is not given up soon after it was made.
     let rows = row.rows().saturating_mul(3) / 2;
     if filter_bytes(rows) > bytes_max {
