@@ -14,9 +14,8 @@ from flight_client import connect, put_tpch, read
 
 WARM_SESSIONS = 20
 SESSION_KB = 100
-# query.batches_in_flight messages of at most query.batch_bytes_max, and query.streaming_buffer: the server's defaults.
-IN_FLIGHT, MESSAGE_BYTES, STREAMING_BYTES = 3, 3584 * 1024, 4 * 1024 * 1024
-RESULT_MB = (IN_FLIGHT * MESSAGE_BYTES + STREAMING_BYTES) / 1e6
+# query.result_buffer: the server's default.
+RESULT_MB = 32 * 1024 * 1024 / 1e6
 
 
 def field(number, value):
@@ -67,7 +66,7 @@ def measure(bench, selected):
             gc.collect()
 
     in_rounds(bench.rounds, [side], "row k")
-    buffers = f"configured buffers: {RESULT_MB:.1f} MB"
+    buffers = f"query.result_buffer: {RESULT_MB:.1f} MB"
     return [
         limited("k", f"{bench.sessions:,} idle sessions, each", figures["session"], "KB", SESSION_KB, lower=True),
         limited("k", f"{bench.results} half-read results, each", figures["result"], "MB", RESULT_MB, lower=True, peer=buffers),

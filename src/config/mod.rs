@@ -147,8 +147,7 @@ pub struct Engine {
     pub temp_directory_max: ByteSize,
     /// Statements that run at once; one whose client is slow to read gives its place to others.
     pub statements_max: usize,
-    /// Statements, results that are being read, and ingests that are open at once, each on a thread; more are
-    /// RESOURCE_EXHAUSTED.
+    /// Statements and results that are being read which are open at once, each on a thread; more are RESOURCE_EXHAUSTED.
     pub open_max: usize,
     /// Statements that wait for their turn; more are RESOURCE_EXHAUSTED at once.
     pub statements_queue_max: usize,
@@ -236,16 +235,15 @@ impl Default for Session {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Query {
-    /// Rows of one batch.
+    /// Rows of one batch at most; fewer where rows are wide.
     pub batch_rows: usize,
     /// Bytes of one message with a batch; gRPC clients refuse more than 4 MiB unless told otherwise.
     #[serde(with = "text::size")]
     pub batch_bytes_max: ByteSize,
-    /// Batches of one result that are ready before the client has taken them.
-    pub batches_in_flight: usize,
-    /// Bytes of one result that DuckDB makes ahead of those.
+    /// Bytes that one result holds which is being read: batches that DuckDB works on or makes ahead, and those on their way to the
+    /// client. Batches and queues are sized by it.
     #[serde(with = "text::size")]
-    pub streaming_buffer: ByteSize,
+    pub result_buffer: ByteSize,
     /// Bytes of the rows of a statement that is run at once and whole: RETURNING, PIVOT, CALL.
     #[serde(with = "text::size")]
     pub result_bytes_max: ByteSize,
@@ -271,8 +269,7 @@ impl Default for Query {
         Self {
             batch_rows: 65_536,
             batch_bytes_max: ByteSize::kib(3584),
-            batches_in_flight: 3,
-            streaming_buffer: ByteSize::mib(4),
+            result_buffer: ByteSize::mib(32),
             result_bytes_max: ByteSize::mib(64),
             results_max: 64,
             results_expire: Duration::from_mins(5),

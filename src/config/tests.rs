@@ -191,7 +191,7 @@ fn bad_values_are_named() {
     set("engine.memory_limit=much", "`engine.memory_limit` (from --set): invalid value string \"much\"");
     set("engine.stack_bytes=8MiB", "`engine.stack_bytes` = 8MiB is less than 16MiB");
     set("engine.query_timeout=soon", "expected a duration like 30s");
-    set("query.batches_in_flight=65", "`query.batches_in_flight` = 65 is more than 64");
+    set("query.plans_max=4097", "`query.plans_max` = 4097 is more than 4096");
     set("ingest.memory=32MiB", "`ingest.memory` = 32MiB is less than 256MiB");
     set("database.mode=tape", "`database.mode` (from --set): unknown variant: found `tape`");
     set("server.listen=8815", "`server.listen` = 8815 is not an address like 127.0.0.1:8815");

@@ -30,7 +30,6 @@ impl Config {
         count("engine.open_max", engine.open_max, 1, 4096)?;
         count("engine.statements_queue_max", engine.statements_queue_max, 0, COUNT_MAX)?;
         count("query.batch_rows", query.batch_rows, 1, 1 << 20)?;
-        count("query.batches_in_flight", query.batches_in_flight, 1, 64)?;
         count("query.results_max", query.results_max, 1, COUNT_MAX)?;
         count("query.plans_max", query.plans_max, 1, 4096)?;
         count("query.prepared_max", query.prepared_max, 1, COUNT_MAX)?;
@@ -54,7 +53,7 @@ impl Config {
         size("query.batch_bytes_max", self.query.batch_bytes_max, kib(64), gib(1))?;
         size("query.result_bytes_max", self.query.result_bytes_max, kib(64), gib(16))?;
         size("query.parameters_bytes_max", self.query.parameters_bytes_max, kib(64), gib(16))?;
-        size("query.streaming_buffer", self.query.streaming_buffer, kib(64), gib(4))?;
+        size("query.result_buffer", self.query.result_buffer, mib(1), gib(4))?;
         size("ingest.stream_memory", ingest.stream_memory, mib(1), ByteSize::tib(1))?;
         size("ingest.memory", ingest.memory, ingest.stream_memory, ByteSize::tib(1))?;
         size("ingest.key_filter_memory", ingest.key_filter_memory, kib(64), gib(64))?;

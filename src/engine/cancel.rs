@@ -14,6 +14,9 @@ use crate::error::{Error, ErrorKind, Result};
 /// How often the watchdog looks at work that is under way.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// How long a query of a transaction may work on for a caller who has left, until it is interrupted.
+const LEAVE_GRACE: Duration = Duration::from_secs(1);
+
 const RUNNING: u8 = 0;
 const CANCELLED: u8 = 1;
 const OVERDUE: u8 = 2;
@@ -23,7 +26,11 @@ const OVERDUE: u8 = 2;
 pub(in crate::engine) struct Cancel {
     state: AtomicU8,
     ended: AtomicBool,
+    /// Whether an interrupt harms more than this work.
+    patient: AtomicBool,
     deadline: Mutex<Option<Instant>>,
+    /// When the watchdog interrupts work that its caller has left; none: at once.
+    interrupt_from: Mutex<Option<Instant>>,
     /// The connection that works now. Under the lock while it is interrupted, so that a connection which goes on to other work
     /// is never interrupted for this one.
     interrupt: Mutex<Option<InterruptHandle>>,
@@ -40,14 +47,34 @@ impl Cancel {
         Arc::new(Self {
             state: AtomicU8::new(RUNNING),
             ended: AtomicBool::new(false),
+            patient: AtomicBool::new(false),
             deadline: Mutex::new(deadline),
+            interrupt_from: Mutex::default(),
             interrupt: Mutex::default(),
         })
     }
 
     /// The caller gave up: interrupts DuckDB now, and the watchdog goes on doing so.
     pub(in crate::engine) fn cancel(&self) {
+        *self.interrupt_from.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.stop(CANCELLED);
+    }
+
+    /// The caller has left. Work that is a part of a transaction gets a moment to notice by itself: DuckDB aborts the transaction
+    /// of a statement that is interrupted while rows are taken from it, and a client that has read all its rows may leave
+    /// before the statement has ended.
+    pub(in crate::engine) fn leave(&self) {
+        if !self.patient.load(Ordering::Acquire) {
+            return self.cancel();
+        }
+        *self.interrupt_from.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + LEAVE_GRACE);
+        // Whatever stopped it before comes first.
+        _ = self.state.compare_exchange(RUNNING, CANCELLED, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    /// From here on a caller who leaves does not interrupt the work at once.
+    pub(in crate::engine) fn be_patient(&self) {
+        self.patient.store(true, Ordering::Release);
     }
 
     /// Gives the work another time to end by.
@@ -85,6 +112,12 @@ impl Cancel {
     fn is_overdue(&self) -> bool {
         let deadline = *self.deadline.lock().unwrap_or_else(PoisonError::into_inner);
         deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    }
+
+    /// Whether the watchdog has to interrupt the work.
+    fn is_to_be_interrupted(&self) -> bool {
+        let from = *self.interrupt_from.lock().unwrap_or_else(PoisonError::into_inner);
+        self.check().is_err() && from.is_none_or(|from| Instant::now() >= from)
     }
 
     fn stop(&self, state: u8) {
@@ -194,7 +227,7 @@ impl Watched {
                 if cancel.ended.load(Ordering::Acquire) {
                     return false;
                 }
-                if cancel.check().is_err() {
+                if cancel.is_to_be_interrupted() {
                     cancel.interrupt();
                 }
                 true

@@ -55,22 +55,37 @@ impl Import {
     pub(in crate::engine) fn sql(&self) -> String {
         format!("{FUNCTION}('{}')", self.token)
     }
+
+    /// Puts other batches, all of `schema`, in the place of those that were there.
+    pub(in crate::engine) fn put(&self, schema: &SchemaRef, batches: Vec<RecordBatch>) {
+        let rows = batches.iter().map(RecordBatch::num_rows).sum();
+        let batches = Batches { schema: Arc::clone(schema), shares: into_shares(batches), rows };
+        self.imports.lock().insert(self.token.clone(), Arc::new(batches));
+    }
+
+    /// Lets go of the batches; a statement under way keeps those that it reads.
+    pub(in crate::engine) fn clear(&self) {
+        self.imports.lock().remove(&self.token);
+    }
 }
 
 impl Drop for Import {
     fn drop(&mut self) {
-        self.imports.lock().remove(&self.token);
+        self.clear();
     }
 }
 
 impl Imports {
     /// Makes `batches`, all of `schema`, readable. The number of entries is bounded by that of engine threads.
     pub(in crate::engine) fn add(self: &Arc<Self>, schema: &SchemaRef, batches: Vec<RecordBatch>) -> Import {
-        let token = Uuid::new_v4().simple().to_string();
-        let rows = batches.iter().map(RecordBatch::num_rows).sum();
-        let batches = Batches { schema: Arc::clone(schema), shares: into_shares(batches), rows };
-        self.lock().insert(token.clone(), Arc::new(batches));
-        Import { imports: Arc::clone(self), token }
+        let import = self.reserve();
+        import.put(schema, batches);
+        import
+    }
+
+    /// A token that batches can be put under later.
+    pub(in crate::engine) fn reserve(self: &Arc<Self>) -> Import {
+        Import { imports: Arc::clone(self), token: Uuid::new_v4().simple().to_string() }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Batches>>> {

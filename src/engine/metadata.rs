@@ -312,22 +312,24 @@ pub(in crate::engine) fn row(work: &Work, table: &str, kind: Kind) -> Result<Row
     Ok(Row { rows: found.row_count, from_date: found.from_date, to_date: found.to_date, fetched_at: None })
 }
 
-/// The statement that writes a table's row after appends. It has constants only, because planning is most of what a small append
-/// costs.
-pub(in crate::engine) fn update_row(table: &str, kind: Kind, row: &Row) -> String {
+/// The statement that writes a table's row after appends, and its parameters: its text is the same from one append to the next.
+pub(in crate::engine) fn update_row(table: &str, kind: Kind, row: &Row) -> (String, Vec<i64>) {
     let now = jiff::Timestamp::now().as_microsecond();
-    let fetched_at = row.fetched_at.unwrap_or(now);
-    let date = |name: &str, day: Option<i32>| {
-        day.map_or_else(String::new, |day| format!("{name} = DATE '1970-01-01' + {day}, "))
+    let mut parameters = vec![row.fetched_at.unwrap_or(now), row.rows, now];
+    let mut date = |name: &str, day: Option<i32>| {
+        day.map_or_else(String::new, |day| {
+            parameters.push(day.into());
+            format!("{name} = DATE '1970-01-01' + ${}::INTEGER, ", parameters.len())
+        })
     };
     let (from_date, to_date) = (date("from_date", row.from_date), date("to_date", row.to_date));
-    format!(
-        "UPDATE {CATALOG}.main.{METADATA_TABLE} SET {from_date}{to_date}fetched_at = make_timestamp({fetched_at}), \
-         row_count = {}, updated_at = make_timestamp({now}) WHERE lower(table_name) = {} AND type = '{}'",
-        row.rows,
+    let sql = format!(
+        "UPDATE {CATALOG}.main.{METADATA_TABLE} SET {from_date}{to_date}fetched_at = make_timestamp($1), \
+         row_count = $2, updated_at = make_timestamp($3) WHERE lower(table_name) = {} AND type = '{}'",
         literal(&table.to_lowercase()),
         kind.word()
-    )
+    );
+    (sql, parameters)
 }
 
 /// Removes the row of a table, in the transaction that drops it.

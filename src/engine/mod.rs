@@ -7,6 +7,7 @@
 //! invalidates the attachment, which can be attached again, and not the process.
 
 mod bound;
+mod buffer;
 mod call;
 mod cancel;
 mod catalog;
@@ -79,6 +80,7 @@ pub struct Engine(Arc<Inner>);
 struct Inner {
     // Dropped in this order: nothing runs any more when the instance closes.
     threads: threads::Threads,
+    ingest_threads: threads::Threads,
     watchdog: cancel::Watchdog,
     sessions: Arc<session::Sessions>,
     slots: Arc<slots::Slots>,
@@ -91,6 +93,7 @@ struct Inner {
     database: Database,
     config: EngineConfig,
     query: QueryConfig,
+    result_buffer: buffer::ResultBuffer,
     /// Bytes of one stream's rows that wait in memory; more go to a temporary table.
     stage_bytes_max: usize,
     /// Ingest ids that are remembered.

@@ -8,7 +8,8 @@ use duckdb_neo::connection::SettingScope;
 use duckdb_neo::environment::{Environment, StorageLocation};
 use duckdb_neo::instance::{AttachBuilder, Instance, InstanceBuilder};
 
-use super::threads::Threads;
+use super::buffer::ResultBuffer;
+use super::threads::{Threads, Use};
 use super::{
     CATALOG, Database, Engine, Inner, cancel::Watchdog, import, ingest, metadata, session::Sessions, slots::Slots,
     timezone, types,
@@ -43,7 +44,9 @@ impl Engine {
         let sessions = Arc::new(Sessions::new(config.session.clone()));
         sessions.start_sweeping()?;
         let inner = Inner {
-            threads: Threads::new(engine.open_max, bytes(engine.stack_bytes)),
+            threads: Threads::new(Use::Statements, engine.open_max, bytes(engine.stack_bytes)),
+            // Streams, and the groups that their appends end in.
+            ingest_threads: Threads::new(Use::Ingests, 2 * config.ingest.streams_max, bytes(engine.stack_bytes)),
             watchdog: Watchdog::start()?,
             sessions,
             slots: Slots::new(engine.statements_max, engine.statements_queue_max, engine.statements_queue_wait),
@@ -55,6 +58,7 @@ impl Engine {
             database,
             config: engine.clone(),
             query: config.query.clone(),
+            result_buffer: ResultBuffer::new(config.query.result_buffer, config.query.batch_rows),
             // All streams together stay within half of the budget; the rest is for chunks on their way.
             stage_bytes_max: bytes(config.ingest.memory) / config.ingest.streams_max.max(1) / 2,
             ids_max: config.ingest.ids_max,
@@ -65,7 +69,14 @@ impl Engine {
 
 /// Closes the instance to what nobody may do through SQL: reading other files, and changing settings for everybody.
 fn lock(instance: &Instance) -> Result<()> {
-    let open = ["TimeZone", timezone::CLOCK, "streaming_buffer_size", "max_streaming_buffer_size", types::LOSSLESS];
+    let open = [
+        "TimeZone",
+        timezone::CLOCK,
+        "streaming_buffer_size",
+        "max_streaming_buffer_size",
+        types::LOSSLESS,
+        ingest::OPTIMIZER,
+    ];
     let config = instance.config()?;
     for (setting, value) in [
         // Only now: attaching the data file needs the access that nothing after it does.

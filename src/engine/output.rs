@@ -1,6 +1,6 @@
-//! The way of a query's rows from its engine thread to the async side: a short channel, and a word on how it ended.
+//! The way of a query's rows from its engine thread to the async side: a channel of so many bytes, and a word on how it ended.
 //!
-//! The end is told beside the channel, not through it: a client that has stopped reading leaves no place in the channel, and
+//! The end is told beside the channel, not through it: a client that has stopped reading leaves no room in the channel, and
 //! a thread that panics sends nothing. Rows that end without that word have not ended well.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,14 +10,18 @@ use std::time::{Duration, Instant};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, oneshot};
 
 use super::cancel::Cancel;
 use super::session::Lane;
+use crate::batch;
 use crate::error::{Error, Result};
 
 /// How often a thread that waits for its client looks whether it was cancelled.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// What a batch takes of the room at least.
+const BATCH_BYTES_MIN: usize = 4096;
 
 /// How the rows ended; none while they come.
 type End = Arc<Mutex<Option<Result<()>>>>;
@@ -27,10 +31,15 @@ pub(super) struct Output {
     /// Takes the columns, or none when the statement is not a query.
     schema: Option<oneshot::Sender<Result<Option<SchemaRef>>>>,
     start: Option<oneshot::Receiver<Deadline>>,
-    batches: mpsc::Sender<RecordBatch>,
+    batches: mpsc::UnboundedSender<Queued>,
+    room: Arc<Semaphore>,
+    room_bytes: usize,
     end: End,
     runtime: Handle,
 }
+
+/// A batch with its part of the channel's room, which is free again when the batch is taken.
+type Queued = (RecordBatch, OwnedSemaphorePermit);
 
 /// The deadline of whoever wants the rows; none: that of whoever asked for the plan.
 type Deadline = Option<Option<Instant>>;
@@ -58,7 +67,8 @@ pub(super) struct Input {
 /// The rows on the async side.
 #[derive(Debug)]
 pub(super) struct Batches {
-    receiver: mpsc::Receiver<RecordBatch>,
+    receiver: mpsc::UnboundedReceiver<Queued>,
+    room: Arc<Semaphore>,
     end: End,
     ended: bool,
 }
@@ -72,20 +82,25 @@ pub(super) enum Sent {
     Gone,
 }
 
-/// Both sides of a channel of `batches_max`; to be called on the async runtime.
-pub(super) fn channel(batches_max: usize) -> (Output, Input) {
+/// Both sides of a channel of `room_bytes`; to be called on the async runtime.
+pub(super) fn channel(room_bytes: usize) -> (Output, Input) {
+    let room_bytes = room_bytes.min(Semaphore::MAX_PERMITS).min(u32::MAX as usize);
     let (schema_tx, schema) = oneshot::channel();
     let (start_tx, start) = oneshot::channel();
-    let (batches_tx, receiver) = mpsc::channel(batches_max);
+    // The room bounds it.
+    let (batches_tx, receiver) = mpsc::unbounded_channel();
+    let room = Arc::new(Semaphore::new(room_bytes));
     let end = End::default();
     let output = Output {
         schema: Some(schema_tx),
         start: Some(start),
         batches: batches_tx,
+        room: Arc::clone(&room),
+        room_bytes,
         end: Arc::clone(&end),
         runtime: Handle::current(),
     };
-    let batches = Batches { receiver, end, ended: false };
+    let batches = Batches { receiver, room, end, ended: false };
     (output, Input { schema, batches, starter: Starter(start_tx) })
 }
 
@@ -121,16 +136,26 @@ impl Output {
         }
     }
 
-    /// Sends a batch if there is a place for it.
+    /// Sends a batch if there is room for it.
     pub(super) fn try_send(&self, batch: RecordBatch) -> Sent {
-        match self.batches.try_send(batch) {
-            Ok(()) => Sent::Yes,
-            Err(mpsc::error::TrySendError::Full(batch)) => Sent::NotYet(batch),
-            Err(mpsc::error::TrySendError::Closed(_)) => Sent::Gone,
+        match Arc::clone(&self.room).try_acquire_many_owned(self.room_for(&batch)) {
+            Ok(permit) => self.put(batch, permit),
+            Err(TryAcquireError::NoPermits) => Sent::NotYet(batch),
+            Err(TryAcquireError::Closed) => Sent::Gone,
         }
     }
 
-    /// Waits for a place and sends the batch; false when the client is gone.
+    /// A batch that is larger than the room takes all of it; one of NULLs, which has no bytes, takes some all the same.
+    fn room_for(&self, batch: &RecordBatch) -> u32 {
+        let bytes = batch::bytes(batch).max(BATCH_BYTES_MIN).min(self.room_bytes);
+        u32::try_from(bytes).unwrap_or(u32::MAX)
+    }
+
+    fn put(&self, batch: RecordBatch, permit: OwnedSemaphorePermit) -> Sent {
+        if self.batches.send((batch, permit)).is_ok() { Sent::Yes } else { Sent::Gone }
+    }
+
+    /// Waits for room and sends the batch; false when the client is gone.
     ///
     /// # Errors
     /// What `cancel` says if the wait was cancelled or took too long.
@@ -138,23 +163,21 @@ impl Output {
         Ok(matches!(self.send_unless(batch, cancel, None)?, Sent::Yes))
     }
 
-    /// The same, unless another statement wants `lane` before there is a place.
+    /// The same, unless another statement wants `lane` before there is room.
     pub(super) fn send_unless(&self, batch: RecordBatch, cancel: &Cancel, lane: Option<&Lane>) -> Result<Sent> {
+        let room = self.room_for(&batch);
         loop {
-            let place = self.runtime.block_on(async {
+            let waited = self.runtime.block_on(async {
                 tokio::select! {
                     biased;
-                    place = self.batches.reserve() => Waited::Place(place.ok()),
+                    permit = Arc::clone(&self.room).acquire_many_owned(room) => Waited::Room(permit.ok()),
                     () = contended(lane) => Waited::Contended,
                     () = tokio::time::sleep(LOOK) => Waited::Long,
                 }
             });
-            match place {
-                Waited::Place(Some(place)) => {
-                    place.send(batch);
-                    return Ok(Sent::Yes);
-                }
-                Waited::Place(None) => return Ok(Sent::Gone),
+            match waited {
+                Waited::Room(Some(permit)) => return Ok(self.put(batch, permit)),
+                Waited::Room(None) => return Ok(Sent::Gone),
                 Waited::Contended => return Ok(Sent::NotYet(batch)),
                 Waited::Long => cancel.check()?,
             }
@@ -171,9 +194,9 @@ impl Output {
     }
 }
 
-/// How a wait for a place ended.
-enum Waited<'a> {
-    Place(Option<mpsc::Permit<'a, RecordBatch>>),
+/// How a wait for room ended.
+enum Waited {
+    Room(Option<OwnedSemaphorePermit>),
     Contended,
     Long,
 }
@@ -200,7 +223,7 @@ impl Batches {
         }
         match self.receiver.poll_recv(context) {
             Poll::Pending => Poll::Pending,
-            Poll::Ready(Some(batch)) => Poll::Ready(Some(Ok(batch))),
+            Poll::Ready(Some((batch, _room))) => Poll::Ready(Some(Ok(batch))),
             Poll::Ready(None) => {
                 self.ended = true;
                 let end = self.end.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -211,5 +234,12 @@ impl Batches {
                 }
             }
         }
+    }
+}
+
+impl Drop for Batches {
+    fn drop(&mut self) {
+        // Who waits for room learns that nobody will take a batch.
+        self.room.close();
     }
 }

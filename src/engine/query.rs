@@ -1,8 +1,7 @@
 //! Queries: a statement's rows stream out of DuckDB as its workers make them, a few batches ahead of the client.
 //!
 //! A query is planned when it is asked for, and its rows are taken when they are first wanted. Until then DuckDB works ahead as far
-//! as `query.streaming_buffer` lets it, and its thread waits with the
-//! plan; on a session's connection it gives way to another statement, and is planned again when it is wanted after all.
+//! as its share of `query.result_buffer` lets it, and its thread waits with the plan; on a session's connection it gives way to another statement, and is planned again when it is wanted after all.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -115,7 +114,7 @@ impl Engine {
     /// Plans a query; answers once its columns are known, so that an error in the statement is a clean answer. It runs once for
     /// each row of `bound`.
     pub async fn query(&self, sql: String, bound: Option<Bound>, call: &Call) -> Result<Started> {
-        let (mut output, Input { schema, batches, starter }) = output::channel(self.0.query.batches_in_flight);
+        let (mut output, Input { schema, batches, starter }) = output::channel(self.0.result_buffer.queue_bytes());
         let cancel = self.spawn(call, Wants::Statement, move |work| {
             let end = match work {
                 Ok(work) => produce(work, &sql, bound.as_ref(), &mut output),
@@ -148,17 +147,20 @@ fn produce(mut work: Work, sql: &str, bound: Option<&Bound>, output: &mut Output
 /// Streams the rows; answers those that were taken from DuckDB to give way to another statement, and are not sent yet.
 fn stream(work: &mut Work, sql: &str, bound: Option<&Bound>, output: &mut Output) -> Result<Vec<RecordBatch>> {
     let nothing = Vec::new();
+    if work.in_transaction() {
+        work.cancel.be_patient();
+    }
     let mut slot = Some(work.slot()?);
     let Some(statement) = work.read_query(sql)? else {
         return output.begin(None).map(|_| nothing);
     };
     bound::check(&statement, bound)?;
     // DuckDB has this limit per connection only.
-    let buffer = format!("{}B", work.engine.query.streaming_buffer.as_u64());
+    let buffer = format!("{}B", work.engine.result_buffer.ahead_bytes());
     work.connection().config()?.set_text("streaming_buffer_size", &buffer, SettingScope::Session)?;
     let types: Vec<LogicalType> =
         types::bound(work.connection(), &statement)?.into_iter().map(|(_, logical)| logical).collect();
-    let mut runs = Runs::new(work, &statement, bound, types::needs_lossless(&types));
+    let mut runs = Runs::new(work, &statement, bound, &types);
     let Some(mut result) = runs.next().transpose()? else {
         // No row of parameters: no run, but columns all the same.
         let schema = work.planned_schema(&statement)?;
@@ -205,19 +207,20 @@ struct Runs<'a> {
     rows: Option<Box<dyn Iterator<Item = Result<bound::Row>> + 'a>>,
     once: bool,
     lossless: bool,
+    batch_rows: usize,
 }
 
 impl<'a> Runs<'a> {
-    fn new(work: &'a Work, statement: &'a Statement<'static>, bound: Option<&'a Bound>, lossless: bool) -> Self {
+    fn new(work: &'a Work, statement: &'a Statement<'static>, bound: Option<&'a Bound>, types: &[LogicalType]) -> Self {
         let rows = bound.map(|bound| Box::new(bound.values(work, statement)) as _);
-        Self { work, statement, once: rows.is_none(), rows, lossless }
+        let batch_rows = work.engine.result_buffer.batch_rows(types);
+        Self { work, statement, once: rows.is_none(), rows, lossless: types::needs_lossless(types), batch_rows }
     }
 
     fn run(&self, parameters: Parameters<'_>) -> Result<Live<'a>> {
-        let batch_rows = self.work.engine.query.batch_rows;
         let connection = self.work.connection();
         types::lossless(connection, self.lossless, || {
-            let result = self.statement.arrow_query(connection, parameters, Some(batch_rows))?;
+            let result = self.statement.arrow_query(connection, parameters, Some(self.batch_rows))?;
             Ok(Live::new(result, connection))
         })
     }

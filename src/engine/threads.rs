@@ -1,5 +1,8 @@
 //! The engine's own threads. DuckDB needs deep stacks (a chain of CTEs overflows 2 MiB) and blocks, so its work runs
 //! here and never on the async runtime. A thread that is done waits for the next job; the number of threads is bounded.
+//!
+//! There are two sets: statements give way to ingests. Each of many statements takes part in its own work, while an ingest is one
+//! thread, so an even share of the cores would leave next to nothing to it.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -20,9 +23,23 @@ pub(in crate::engine) struct Threads(Arc<Shared>);
 struct Shared {
     state: Mutex<State>,
     job_ready: Condvar,
+    use_for: Use,
     threads_max: usize,
     stack_bytes: usize,
 }
+
+/// What a set of threads is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::engine) enum Use {
+    /// Statements, and results that are being read.
+    Statements,
+    /// Streams that are written, and groups of small appends.
+    Ingests,
+}
+
+/// How much less of the cores a thread with a statement gets than one with an ingest where both want them, as `nice` counts: a
+/// ninth.
+const STATEMENTS_NICE: i32 = 10;
 
 #[derive(Default)]
 struct State {
@@ -33,8 +50,8 @@ struct State {
 
 impl Threads {
     /// At most `threads_max` threads with stacks of `stack_bytes`.
-    pub(in crate::engine) fn new(threads_max: usize, stack_bytes: usize) -> Self {
-        let shared = Shared { state: Mutex::default(), job_ready: Condvar::new(), threads_max, stack_bytes };
+    pub(in crate::engine) fn new(use_for: Use, threads_max: usize, stack_bytes: usize) -> Self {
+        let shared = Shared { state: Mutex::default(), job_ready: Condvar::new(), use_for, threads_max, stack_bytes };
         Self(Arc::new(shared))
     }
 
@@ -46,10 +63,7 @@ impl Threads {
         let mut state = self.0.lock();
         if state.jobs.len() >= state.idle {
             if state.threads >= self.0.threads_max {
-                return Err(Error::exhausted(format!(
-                    "{} statements, results and ingests are open, which is the limit (engine.open_max); try again later",
-                    self.0.threads_max
-                )));
+                return Err(self.0.use_for.all_busy(self.0.threads_max));
             }
             state.threads += 1;
             drop(state);
@@ -72,6 +86,30 @@ impl Threads {
     }
 }
 
+impl Use {
+    fn all_busy(self, threads: usize) -> Error {
+        Error::exhausted(match self {
+            Self::Statements => format!(
+                "{threads} statements and results are open, which is the limit (engine.open_max); try again later"
+            ),
+            Self::Ingests => format!(
+                "{threads} ingests are being written, twice what may be open (ingest.streams_max); try again later"
+            ),
+        })
+    }
+
+    /// Gives the calling thread its share of the cores.
+    fn enter(self) {
+        // Elsewhere it would be for the whole process.
+        #[cfg(target_os = "linux")]
+        if self == Self::Statements
+            && let Err(error) = rustix::process::setpriority_process(None, STATEMENTS_NICE)
+        {
+            tracing::debug!(%error, "statements get an even share of the cores");
+        }
+    }
+}
+
 impl Shared {
     /// Nothing that panics runs under the lock, so a poisoned lock holds good data.
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -79,6 +117,7 @@ impl Shared {
     }
 
     fn work(&self) {
+        self.use_for.enter();
         while let Some(job) = self.next() {
             // A panic in a job ends that job: its caller sees a closed channel, which is an internal error.
             drop(std::panic::catch_unwind(std::panic::AssertUnwindSafe(job)));
@@ -114,7 +153,7 @@ mod tests {
 
     #[test]
     fn threads_are_reused_and_bounded() {
-        let threads = Threads::new(2, 16 << 20);
+        let threads = Threads::new(Use::Statements, 2, 16 << 20);
         let (release_tx, release_rx) = mpsc::channel::<()>();
         let release_rx = Arc::new(Mutex::new(release_rx));
         let (done_tx, done_rx) = mpsc::channel();
@@ -147,7 +186,7 @@ mod tests {
 
     #[test]
     fn a_panic_ends_the_job_and_not_the_pool() {
-        let threads = Threads::new(1, 16 << 20);
+        let threads = Threads::new(Use::Ingests, 1, 16 << 20);
         threads.spawn(|| panic!("on purpose")).unwrap();
         let (done_tx, done_rx) = mpsc::channel();
         while threads

@@ -15,6 +15,7 @@ use super::ingest::TableLock;
 use super::live::Live;
 use super::session::{Extensions, InUse, Lease, Place, Settings, Wants};
 use super::slots::Slot;
+use super::threads::Threads;
 use super::types::Export;
 use super::{Call, Engine, Inner, ffi, recovery, statement, timezone, types};
 use crate::error::{Error, Result};
@@ -38,13 +39,13 @@ enum Line {
     Leased(Lease),
 }
 
-/// Cancels the work when dropped: a caller who is gone does not wait for the answer.
+/// Ends the work when dropped: a caller who is gone does not wait for the answer.
 #[derive(Debug)]
 pub(in crate::engine) struct CancelOnDrop(pub(in crate::engine) Arc<Cancel>);
 
 impl Drop for CancelOnDrop {
     fn drop(&mut self) {
-        self.0.cancel();
+        self.0.leave();
     }
 }
 
@@ -97,12 +98,12 @@ impl Engine {
         let place = self.0.sessions.place(call, wants)?;
         let cancel = Cancel::until(self.deadline(call.deadline, place.settings.query_timeout));
         let guard = CancelOnDrop(Arc::clone(&cancel));
-        self.start(call, place, cancel, work)?;
+        self.start(&self.0.threads, call, place, cancel, work)?;
         Ok(guard)
     }
 
-    /// The same without a deadline.
-    pub(in crate::engine) fn spawn_untimed(
+    /// Starts `work` of an ingest, without a deadline: a stream lasts as long as its client sends.
+    pub(in crate::engine) fn spawn_ingest(
         &self,
         call: &Call,
         wants: Wants,
@@ -110,19 +111,20 @@ impl Engine {
     ) -> Result<CancelOnDrop> {
         let cancel = Cancel::never();
         let guard = CancelOnDrop(Arc::clone(&cancel));
-        self.start(call, self.0.sessions.place(call, wants)?, cancel, work)?;
+        self.start(&self.0.ingest_threads, call, self.0.sessions.place(call, wants)?, cancel, work)?;
         Ok(guard)
     }
 
-    /// The same, and nobody can cancel it: for work on behalf of several callers.
-    pub(in crate::engine) fn spawn_detached(&self, work: impl FnOnce(Result<Work>) + Send + 'static) -> Result<()> {
+    /// The same, and nobody can cancel it: for an ingest on behalf of several callers.
+    pub(in crate::engine) fn spawn_group(&self, work: impl FnOnce(Result<Work>) + Send + 'static) -> Result<()> {
         let call = Call::default();
         let place = self.0.sessions.place(&call, Wants::Statement)?;
-        self.start(&call, place, Cancel::never(), work)
+        self.start(&self.0.ingest_threads, &call, place, Cancel::never(), work)
     }
 
     fn start(
         &self,
+        threads: &Threads,
         call: &Call,
         place: Place,
         cancel: Arc<Cancel>,
@@ -132,7 +134,7 @@ impl Engine {
         if let Some(session) = &place.session {
             session.runs(&cancel);
         }
-        self.0.threads.spawn(move || work(Work::begin(engine, call, place, cancel)))
+        threads.spawn(move || work(Work::begin(engine, call, place, cancel)))
     }
 }
 

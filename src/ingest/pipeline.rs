@@ -181,7 +181,7 @@ impl Ingest {
         }
         let bytes = batch::bytes(&batch);
         let stream_max = usize::try_from(self.budget.config.stream_memory.as_u64()).unwrap_or(usize::MAX);
-        // A quarter of the stream's memory: one chunk is gathered, one waits and one is written.
+        // A quarter of the stream's memory: one chunk is gathered and one is written, and both may be held twice for a moment.
         if open.chunk_bytes > 0 && open.chunk_bytes + bytes > stream_max / 4 {
             open.send().await?;
         }

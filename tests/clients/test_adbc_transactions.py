@@ -273,6 +273,19 @@ def test_cursors_take_turns(server, table, autocommit):
             assert 10 + len(two.fetchall()) == 300_000
 
 
+def test_a_result_left_in_the_middle(server, table):
+    """Its transaction goes on."""
+    with connect(server, autocommit=False) as connection:
+        run(connection, f"CREATE TABLE {table} (n BIGINT)")
+        for turn in range(20):
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT range AS n FROM range(1000000)")
+                assert len(cursor.fetchmany(10)) == 10
+            run(connection, f"INSERT INTO {table} VALUES ({turn})")
+        connection.commit()
+        assert scalar(connection, f"SELECT count(*) FROM {table}") == 20
+
+
 def test_threads_share_a_connection(server, table):
     """The driver lets several threads use one connection: their statements do not mix."""
     failures = []

@@ -11,13 +11,13 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
-use arrow::compute::concat_batches;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::admit::{Admitted, Append, admit, contents_of};
+use super::gathering::Gathering;
 use super::known::Contents;
-use super::merge::Table;
 use super::stage::Source;
+use super::store::Store;
 use super::table::merge_staged;
 use super::{Outcome, RunningId, Target};
 use crate::engine::work::Work;
@@ -91,6 +91,24 @@ impl Groups {
         }
     }
 
+    /// Waits until `wanted` appends wait for a table, for `patience` at most; false when they were not.
+    fn gather(&self, table: &str, wanted: usize, patience: Duration) -> bool {
+        let until = Instant::now() + patience;
+        let mut waiting = self.lock();
+        while waiting.get(table).map_or(0, Vec::len) < wanted {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            waiting = self.arrived.wait_timeout(waiting, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+
+    fn count(&self, table: &str) -> usize {
+        self.lock().get(table).map_or(0, Vec::len)
+    }
+
     /// Takes what waits for a table.
     fn take(&self, table: &str) -> Vec<Pending> {
         let mut waiting = self.lock();
@@ -119,7 +137,7 @@ impl Engine {
             return;
         }
         let (engine, name) = (self.clone(), table.clone());
-        let led = self.spawn_detached(move |work| match work {
+        let led = self.spawn_group(move |work| match work {
             Ok(work) => lead(&work, &name),
             Err(error) => engine.0.ingests.groups.fail(&name, &error),
         });
@@ -129,38 +147,54 @@ impl Engine {
     }
 }
 
+/// The one who commits a table's groups for now.
+struct Leader<'a> {
+    work: &'a Work,
+    /// The table's name, as its lock has it.
+    table: &'a str,
+    store: Store,
+    gathering: Gathering,
+}
+
 fn lead(work: &Work, table: &str) {
     let ingests = &work.engine.ingests;
+    let mut leader = Leader { work, table, store: Store::new(work), gathering: Gathering::default() };
     while ingests.groups.wait(table, work) {
+        leader.gathering.wait(|wanted, patience| ingests.groups.gather(table, wanted.min(GROUP_MAX), patience));
         // Not through `Ingests::lock`: what is known of the table stays right.
         let lock = match ingests.locks.lock(table, &work.cancel, None) {
             Ok(lock) => lock,
             Err(error) => return ingests.groups.fail(table, &error),
         };
-        let group = ingests.groups.take(table).into_iter().filter(|pending| !pending.result.is_closed()).collect();
-        commit(work, table, group);
+        let group: Vec<Pending> =
+            ingests.groups.take(table).into_iter().filter(|pending| !pending.result.is_closed()).collect();
+        let (began, size) = (Instant::now(), group.len());
+        leader.commit(group);
         drop(lock);
+        leader.gathering.note(size + ingests.groups.count(table), began.elapsed());
     }
 }
 
-/// Commits all in one transaction; when that fails, each in one of its own, so that a bad one harms no other.
-fn commit(work: &Work, name: &str, group: Vec<Pending>) {
-    let Some(kind) = group.first().map(|pending| pending.target.kind) else { return };
-    let known = &work.engine.ingests.known;
-    let mut contents = known.take(name);
-    if let Ok(outcomes) = admit_all(work, &group, &mut contents) {
-        if let Some(contents) = contents {
-            known.keep(name, kind, contents);
+impl Leader<'_> {
+    /// Commits all in one transaction; when that fails, each in one of its own, so that a bad one harms no other.
+    fn commit(&mut self, group: Vec<Pending>) {
+        let Some(kind) = group.first().map(|pending| pending.target.kind) else { return };
+        let (work, known) = (self.work, &self.work.engine.ingests.known);
+        let mut contents = known.take(self.table);
+        if let Ok(outcomes) = self.admit_all(&group, &mut contents) {
+            if let Some(contents) = contents {
+                known.keep(self.table, kind, contents);
+            }
+            for (pending, outcome) in group.into_iter().zip(outcomes) {
+                pending.answer(outcome);
+            }
+            return;
         }
-        for (pending, outcome) in group.into_iter().zip(outcomes) {
+        known.forget(self.table);
+        for pending in group {
+            let outcome = merge_alone(work, &pending).map_err(|error| work.explain(error));
             pending.answer(outcome);
         }
-        return;
-    }
-    known.forget(name);
-    for pending in group {
-        let outcome = merge_alone(work, &pending).map_err(|error| work.explain(error));
-        pending.answer(outcome);
     }
 }
 
@@ -182,63 +216,57 @@ impl Pending {
     }
 }
 
-/// The outcome of each, stored in one transaction; an error of DuckDB's breaks it, and so the whole group.
-fn admit_all(work: &Work, group: &[Pending], contents: &mut Option<Contents>) -> Result<Vec<Result<Outcome>>> {
-    let Some(first) = group.first() else { return Ok(Vec::new()) };
-    let is_simple = |pending: &Pending| {
-        pending.target.on_duplicate != OnDuplicate::Replace && pending.target.schema == first.target.schema
-    };
-    if !group.iter().all(is_simple) {
-        return Err(Error::internal("appends that replace, or differ in their columns' types, are merged one by one"));
-    }
-    let table = first.target.existing(first.target.table.clone());
-    let _slot = work.slot()?;
-    let known = &work.engine.ingests.known;
-    let contents = match contents {
-        Some(contents) => contents,
-        none => none.insert(contents_of(work, &table, known.hasher(), known.filter_bytes_max())?),
-    };
-    // What an ingest with the same id has stored is not stored again.
-    let before = group.iter().map(|pending| stored_before(work, pending)).collect::<Result<Vec<_>>>()?;
-    let rows: Vec<Vec<RecordBatch>> =
-        group.iter().zip(&before).map(|(pending, before)| pending.rows(before.as_ref())).collect();
-    let appends: Vec<Append<'_>> = group.iter().zip(&rows).map(|(pending, batches)| pending.append(batches)).collect();
-    let Admitted { batches, outcomes } = admit(work, &table, &appends, contents.filter.as_mut(), known.hasher())?;
-    let inserted = outcomes.iter().flatten().map(|outcome| outcome.inserted).sum();
-    let is_stored = |at: usize| outcomes[at].is_ok() && before[at].is_none();
-    let stored: Vec<_> = (0..group.len()).filter(|at| is_stored(*at)).map(|at| &group[at].target.provenance).collect();
-    contents.row.add(&stored, inserted);
-    let store = || {
-        if stored.is_empty() { Ok(()) } else { store(work, &table, &first.target, &batches, &contents.row) }
-    };
-    if group.iter().all(|pending| pending.target.ingest_id.is_none()) {
-        store()?;
-    } else {
-        work.transaction(|| {
+impl Leader<'_> {
+    /// The outcome of each, stored in one transaction; an error of DuckDB's breaks it, and so the whole group.
+    fn admit_all(&mut self, group: &[Pending], contents: &mut Option<Contents>) -> Result<Vec<Result<Outcome>>> {
+        let work = self.work;
+        let Some(first) = group.first() else { return Ok(Vec::new()) };
+        let is_simple = |pending: &Pending| {
+            pending.target.on_duplicate != OnDuplicate::Replace && pending.target.schema == first.target.schema
+        };
+        if !group.iter().all(is_simple) {
+            return Err(Error::internal(
+                "appends that replace, or differ in their columns' types, are merged one by one",
+            ));
+        }
+        let table = first.target.existing(first.target.table.clone());
+        let _slot = work.slot()?;
+        let known = &work.engine.ingests.known;
+        let contents = match contents {
+            Some(contents) => contents,
+            none => none.insert(contents_of(work, &table, known.hasher(), known.filter_bytes_max())?),
+        };
+        // What an ingest with the same id has stored is not stored again.
+        let before = group.iter().map(|pending| stored_before(work, pending)).collect::<Result<Vec<_>>>()?;
+        let rows: Vec<Vec<RecordBatch>> =
+            group.iter().zip(&before).map(|(pending, before)| pending.rows(before.as_ref())).collect();
+        let appends: Vec<Append<'_>> =
+            group.iter().zip(&rows).map(|(pending, batches)| pending.append(batches)).collect();
+        let Admitted { batches, outcomes } = admit(work, &table, &appends, contents.filter.as_mut(), known.hasher())?;
+        let inserted = outcomes.iter().flatten().map(|outcome| outcome.inserted).sum();
+        let is_stored = |at: usize| outcomes[at].is_ok() && before[at].is_none();
+        let stored: Vec<_> =
+            (0..group.len()).filter(|at| is_stored(*at)).map(|at| &group[at].target.provenance).collect();
+        contents.row.add(&stored, inserted);
+        let mut store = || match stored.as_slice() {
+            [] => Ok(()),
+            _ => self.store.run(work, &table, &first.target.schema, &batches, &contents.row),
+        };
+        if group.iter().all(|pending| pending.target.ingest_id.is_none()) {
             store()?;
-            for ((pending, outcome), before) in group.iter().zip(&outcomes).zip(&before) {
-                if let (Some(id), Ok(outcome), None) = (&pending.target.ingest_id, outcome, before) {
-                    metadata::remember_ingest(work, id, &table.name, outcome, work.engine.ids_max)?;
+        } else {
+            work.transaction(|| {
+                store()?;
+                for ((pending, outcome), before) in group.iter().zip(&outcomes).zip(&before) {
+                    if let (Some(id), Ok(outcome), None) = (&pending.target.ingest_id, outcome, before) {
+                        metadata::remember_ingest(work, id, &table.name, outcome, work.engine.ids_max)?;
+                    }
                 }
-            }
-            Ok(())
-        })?;
+                Ok(())
+            })?;
+        }
+        Ok(outcomes.into_iter().zip(before).map(|(outcome, before)| before.map_or(outcome, Ok)).collect())
     }
-    Ok(outcomes.into_iter().zip(before).map(|(outcome, before)| before.map_or(outcome, Ok)).collect())
-}
-
-/// Stores the rows and the table's row of `_metadata` by one statement, which is a transaction where none is open.
-fn store(work: &Work, table: &Table, target: &Target, rows: &[RecordBatch], row: &metadata::Row) -> Result<()> {
-    let update = metadata::update_row(&table.name, table.kind, row);
-    let changed = if rows.is_empty() {
-        work.execute(&update)?
-    } else {
-        let rows = Source::of(work, &target.schema, vec![concat_batches(&target.schema, rows)?]);
-        let (into, columns, from) = (table.sql(), table.columns(), &rows.from);
-        work.execute(&format!("WITH added AS (INSERT INTO {into} SELECT {columns} FROM {from}) {update}"))?
-    };
-    // Not there: somebody has made another table of this name.
-    if changed == 1 { Ok(()) } else { Err(Error::internal("the table is not what it was")) }
 }
 
 /// What came of an ingest with the same id, if it is remembered.

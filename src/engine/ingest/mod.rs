@@ -3,17 +3,19 @@
 //! A stream that makes a new table flows straight into it, in one open transaction that nobody else sees. A stream into a
 //! managed table that exists is [staged](stage) first and [merged](merge) at its end, so that no client's pace holds the
 //! table's lock; small ones need no stage, and enter together, in one commit (the [group](group)): which of their rows do is
-//! decided ([admit](admit)) with what is [known](known) of the table. Either way one stream is one
+//! decided ([admit](admit)) with what is [known](known) of the table, and one statement [stores](store) them. Either way one stream is one
 //! transaction, and a key is stored once: within the stream by what `crate::ingest` tells apart, against the table by an
 //! anti-join under the table's [lock](locks).
 
 mod admit;
 mod append;
+mod gathering;
 mod group;
 mod known;
 mod locks;
 mod merge;
 mod stage;
+mod store;
 mod table;
 mod writer;
 
@@ -25,6 +27,7 @@ use arrow::datatypes::SchemaRef;
 
 pub use append::SmallAppend;
 pub(in crate::engine) use locks::TableLock;
+pub(in crate::engine) use store::OPTIMIZER;
 pub use writer::{Opened, Writer};
 
 use super::{CATALOG, SCHEMA};

@@ -59,9 +59,8 @@ impl Engine {
         let (result_tx, result) = oneshot::channel();
         let written = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&written);
-        // Not under the query timeout: a stream lasts as long as its client sends.
         let wants = if target.place == TablePlace::Temporary { Wants::Session } else { Wants::Transaction };
-        let cancel = self.spawn_untimed(call, wants, move |work| {
+        let cancel = self.spawn_ingest(call, wants, move |work| {
             let begun = work.and_then(|work| Stream::begin(work, target, count));
             match begun {
                 Err(error) => drop(opened_tx.send(Err(error))),
@@ -83,12 +82,16 @@ impl Engine {
 }
 
 impl Writer {
-    /// Hands over a chunk; waits while the engine is behind.
+    /// Hands over a chunk; waits until the engine works on it, so that none waits beside the one that is gathered next.
     ///
     /// # Errors
     /// What went wrong with an earlier chunk: the stream is over.
     pub async fn write(&mut self, chunk: Chunk) -> Result<()> {
-        self.send(Message::Chunk(chunk)).await
+        self.send(Message::Chunk(chunk)).await?;
+        if self.messages.reserve().await.is_err() {
+            return Err(self.failure().await);
+        }
+        Ok(())
     }
 
     /// Waits until everything handed over is written.

@@ -290,3 +290,32 @@ async fn an_endless_plan_that_gives_way_harms_no_transaction() {
     good(&engine, &one, "COMMIT").await;
     assert_eq!(good(&engine, &Call::default(), "SELECT n FROM t").await, 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_result_that_is_left_harms_no_transaction() {
+    let (engine, one) = (engine_with(|config| config.query.batch_rows = 2048), session("one"));
+    good(&engine, &one, "BEGIN").await;
+    good(&engine, &one, "CREATE TABLE t AS SELECT 1::BIGINT AS n").await;
+    for rows in (0..200).map(|turn| 2000 + 500 * turn) {
+        let sql = format!("FROM range({rows})");
+        let Started::Rows(mut left) = engine.query(sql, None, &one).await.unwrap() else { panic!() };
+        left.next().await.unwrap().unwrap();
+        drop(left);
+        assert_eq!(good(&engine, &one, "INSERT INTO t VALUES (1)").await, 1);
+    }
+    good(&engine, &one, "COMMIT").await;
+    assert_eq!(good(&engine, &Call::default(), "SELECT count(*) FROM t").await, 201);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endless_query_that_is_left_ends() {
+    let (engine, one) = (engine(), session("one"));
+    good(&engine, &one, "BEGIN").await;
+    let endless = "SELECT sum(a.range * b.range) FROM range(10000000) a, range(10000000) b";
+    let Started::Rows(mut left) = engine.query(endless.to_owned(), None, &one).await.unwrap() else { panic!() };
+    tokio::time::timeout(Duration::from_millis(50), left.next()).await.unwrap_err();
+    drop(left);
+    // Its connection is free again.
+    good(&engine, &one, "ROLLBACK").await;
+    assert_eq!(good(&engine, &one, "SELECT 1::BIGINT").await, 1);
+}

@@ -101,7 +101,7 @@ pub(in crate::engine) fn annotate(schema: &Schema, types: &[LogicalType]) -> Res
 }
 
 /// Whether the type is JSON: text with a name.
-fn is_json(logical: &LogicalType) -> bool {
+pub(in crate::engine) fn is_json(logical: &LogicalType) -> bool {
     logical.name().is_ok_and(|name| name == "JSON")
 }
 
