@@ -25,6 +25,9 @@ use super::ffi::Importer;
 
 const FUNCTION: &str = "merganser_import";
 
+/// The same for few rows: DuckDB inserts what has no partitions with one thread, straight into the table.
+const SERIAL_FUNCTION: &str = "merganser_import_serial";
+
 /// Rows of one of DuckDB's vectors.
 const CHUNK_ROWS: usize = 2048;
 
@@ -54,6 +57,11 @@ impl Import {
     /// The function call to read from.
     pub(in crate::engine) fn sql(&self) -> String {
         format!("{FUNCTION}('{}')", self.token)
+    }
+
+    /// The same, to be read by one thread: it costs less for few rows.
+    pub(in crate::engine) fn serial_sql(&self) -> String {
+        format!("{SERIAL_FUNCTION}('{}')", self.token)
     }
 
     /// Puts other batches, all of `schema`, in the place of those that were there.
@@ -115,10 +123,12 @@ fn into_shares(batches: Vec<RecordBatch>) -> Vec<Vec<RecordBatch>> {
     shares
 }
 
-/// Registers the table function with an instance.
-pub(in crate::engine) fn register(connection: &Connection, imports: Arc<Imports>) -> Result<()> {
-    let signature = SignatureBuilder::new().param(FunctionParameter::new::<String>("token"));
-    TableFunctionBuilder::new(FUNCTION, signature, ImportFunction(imports)).with_partitioning().register(connection)
+/// Registers the table functions with an instance.
+pub(in crate::engine) fn register(connection: &Connection, imports: &Arc<Imports>) -> Result<()> {
+    let signature = || SignatureBuilder::new().param(FunctionParameter::new::<String>("token"));
+    let function = || ImportFunction(Arc::clone(imports));
+    TableFunctionBuilder::new(SERIAL_FUNCTION, signature(), function()).register(connection)?;
+    TableFunctionBuilder::new(FUNCTION, signature(), function()).with_partitioning().register(connection)
 }
 
 struct ImportFunction(Arc<Imports>);

@@ -2,12 +2,15 @@
 //! ingests that had an id. Both are written in the transaction that they tell about.
 
 use std::collections::HashSet;
+use std::fmt::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Date32Type, Int64Type, TimestampMicrosecondType};
-use duckdb_neo::Parameters;
 use duckdb_neo::connection::Connection;
+use duckdb_neo::types::{DateValue, TimestampValue};
+use duckdb_neo::value::Value;
+use duckdb_neo::{Parameters, ToValue};
 
 use super::work::{Work, quote};
 use super::{CATALOG, Call, Engine, ingest::Outcome, ingest::Provenance};
@@ -280,6 +283,8 @@ pub(in crate::engine) fn record(work: &Work, table: &str, kind: Kind, from: &Pro
 /// What appends change of a table's row.
 #[derive(Clone, Debug, Default)]
 pub(in crate::engine) struct Row {
+    /// The table's name as it was created.
+    table: String,
     rows: i64,
     from_date: Option<i32>,
     to_date: Option<i32>,
@@ -309,27 +314,34 @@ pub(in crate::engine) fn row(work: &Work, table: &str, kind: Kind) -> Result<Row
     let found = find(work, table)?
         .filter(|found| found.kind == kind)
         .ok_or_else(|| Error::not_found(format!("table {table:?} not found")))?;
-    Ok(Row { rows: found.row_count, from_date: found.from_date, to_date: found.to_date, fetched_at: None })
+    Ok(Row {
+        table: found.table,
+        rows: found.row_count,
+        from_date: found.from_date,
+        to_date: found.to_date,
+        fetched_at: None,
+    })
 }
 
-/// The statement that writes a table's row after appends, and its parameters: its text is the same from one append to the next.
-pub(in crate::engine) fn update_row(table: &str, kind: Kind, row: &Row) -> (String, Vec<i64>) {
+/// The statement that writes a table's row after appends, and its parameters: its text is the same from one append to the next,
+/// and plain, because binding it is a good part of what an append costs.
+pub(in crate::engine) fn update_row(connection: &Connection, row: &Row) -> Result<(String, Vec<Value>)> {
     let now = jiff::Timestamp::now().as_microsecond();
-    let mut parameters = vec![row.fetched_at.unwrap_or(now), row.rows, now];
-    let mut date = |name: &str, day: Option<i32>| {
-        day.map_or_else(String::new, |day| {
-            parameters.push(day.into());
-            format!("{name} = DATE '1970-01-01' + ${}::INTEGER, ", parameters.len())
-        })
-    };
-    let (from_date, to_date) = (date("from_date", row.from_date), date("to_date", row.to_date));
+    let time = |microseconds: i64| TimestampValue(microseconds).value(connection);
+    let mut parameters = vec![time(row.fetched_at.unwrap_or(now))?, time(now)?, row.rows.value(connection)?];
+    let mut dates = String::new();
+    for (column, day) in [("from_date", row.from_date), ("to_date", row.to_date)] {
+        if let Some(day) = day {
+            parameters.push(DateValue(day).value(connection)?);
+            write!(dates, ", {column} = ${}", parameters.len()).expect("a String takes all that is written");
+        }
+    }
     let sql = format!(
-        "UPDATE {CATALOG}.main.{METADATA_TABLE} SET {from_date}{to_date}fetched_at = make_timestamp($1), \
-         row_count = $2, updated_at = make_timestamp($3) WHERE lower(table_name) = {} AND type = '{}'",
-        literal(&table.to_lowercase()),
-        kind.word()
+        "UPDATE {CATALOG}.main.{METADATA_TABLE} SET fetched_at = $1, updated_at = $2, row_count = $3{dates} \
+         WHERE table_name = {}",
+        literal(&row.table)
     );
-    (sql, parameters)
+    Ok((sql, parameters))
 }
 
 /// Removes the row of a table, in the transaction that drops it.

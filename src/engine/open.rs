@@ -10,6 +10,7 @@ use duckdb_neo::instance::{AttachBuilder, Instance, InstanceBuilder};
 
 use super::buffer::ResultBuffer;
 use super::threads::{Threads, Use};
+use super::work::OPTIMIZER;
 use super::{
     CATALOG, Database, Engine, Inner, cancel::Watchdog, import, ingest, metadata, session::Sessions, slots::Slots,
     timezone, types,
@@ -30,7 +31,7 @@ impl Engine {
         attach(&instance, &database)?;
         let imports = Arc::new(import::Imports::default());
         let connection = instance.connect()?;
-        import::register(&connection, Arc::clone(&imports))?;
+        import::register(&connection, &imports)?;
         timezone::register(&connection)?;
         lock(&instance)?;
         // A read-only file may lack the server's tables; nothing in it is written, and every name is looked up.
@@ -69,14 +70,8 @@ impl Engine {
 
 /// Closes the instance to what nobody may do through SQL: reading other files, and changing settings for everybody.
 fn lock(instance: &Instance) -> Result<()> {
-    let open = [
-        "TimeZone",
-        timezone::CLOCK,
-        "streaming_buffer_size",
-        "max_streaming_buffer_size",
-        types::LOSSLESS,
-        ingest::OPTIMIZER,
-    ];
+    let open =
+        ["TimeZone", timezone::CLOCK, "streaming_buffer_size", "max_streaming_buffer_size", types::LOSSLESS, OPTIMIZER];
     let config = instance.config()?;
     for (setting, value) in [
         // Only now: attaching the data file needs the access that nothing after it does.

@@ -1,11 +1,12 @@
 //! One piece of engine work: a connection, whether it was cancelled, and the right to run statements.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use duckdb_neo::Parameters;
-use duckdb_neo::connection::Connection;
+use duckdb_neo::connection::{Connection, SettingScope};
 use duckdb_neo::logical_type::LogicalType;
 use duckdb_neo::statement::Statement;
 use tokio::sync::oneshot;
@@ -20,6 +21,9 @@ use super::types::Export;
 use super::{Call, Engine, Inner, ffi, recovery, statement, timezone, types};
 use crate::error::{Error, Result};
 
+/// The setting of a connection that has its plans optimized.
+pub(in crate::engine) const OPTIMIZER: &str = "enable_optimizer";
+
 /// What a piece of work may use. It lives on an engine thread.
 pub(in crate::engine) struct Work {
     // Dropped in this order: nobody interrupts the connection any more when it goes back to its lane.
@@ -29,6 +33,8 @@ pub(in crate::engine) struct Work {
     pub(in crate::engine) cancel: Arc<Cancel>,
     pub(in crate::engine) call: Call,
     pub(in crate::engine) session: Option<InUse>,
+    /// Whether plans on the connection are optimized.
+    optimizes: Cell<bool>,
 }
 
 /// The connection of a piece of work.
@@ -161,12 +167,22 @@ impl Work {
         let connection = line.connection();
         timezone::set_clock(connection)?;
         let watch = engine.watchdog.watch(&cancel, connection.interrupt_handle());
-        Ok(Self { watch, line, engine, cancel, call, session: place.session })
+        Ok(Self { watch, line, engine, cancel, call, session: place.session, optimizes: Cell::new(true) })
     }
 
     /// The connection.
     pub(in crate::engine) fn connection(&self) -> &Connection {
         self.line.connection()
+    }
+
+    /// Has the plans of what follows optimized, or not: for work on a connection of its own which runs the same statement again and
+    /// again, with nothing in its plan to choose between.
+    pub(in crate::engine) fn optimize(&self, on: bool) -> Result<()> {
+        if self.optimizes.replace(on) != on {
+            let value = if on { "true" } else { "false" };
+            self.connection().config()?.set_text(OPTIMIZER, value, SettingScope::Session)?;
+        }
+        Ok(())
     }
 
     /// The lease of a session's or transaction's connection, if the work has not one of its own.

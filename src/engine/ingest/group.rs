@@ -236,6 +236,10 @@ impl Leader<'_> {
             Some(contents) => contents,
             none => none.insert(contents_of(work, &table, known.hasher(), known.filter_bytes_max())?),
         };
+        let has_ids = group.iter().any(|pending| pending.target.ingest_id.is_some());
+        if has_ids {
+            work.optimize(true)?;
+        }
         // What an ingest with the same id has stored is not stored again.
         let before = group.iter().map(|pending| stored_before(work, pending)).collect::<Result<Vec<_>>>()?;
         let rows: Vec<Vec<RecordBatch>> =
@@ -252,11 +256,12 @@ impl Leader<'_> {
             [] => Ok(()),
             _ => self.store.run(work, &table, &first.target.schema, &batches, &contents.row),
         };
-        if group.iter().all(|pending| pending.target.ingest_id.is_none()) {
+        if !has_ids {
             store()?;
         } else {
             work.transaction(|| {
                 store()?;
+                work.optimize(true)?;
                 for ((pending, outcome), before) in group.iter().zip(&outcomes).zip(&before) {
                     if let (Some(id), Ok(outcome), None) = (&pending.target.ingest_id, outcome, before) {
                         metadata::remember_ingest(work, id, &table.name, outcome, work.engine.ids_max)?;
@@ -284,5 +289,6 @@ fn merge_alone(work: &Work, pending: &Pending) -> Result<Outcome> {
     };
     let (fresh, suspects) = (source(&pending.fresh), source(&pending.suspects));
     let _slot = work.slot()?;
+    work.optimize(true)?;
     work.transaction(|| merge_staged(work, &pending.target, fresh.as_ref(), suspects.as_ref(), pending.received))
 }

@@ -27,7 +27,6 @@ use arrow::datatypes::SchemaRef;
 
 pub use append::SmallAppend;
 pub(in crate::engine) use locks::TableLock;
-pub(in crate::engine) use store::OPTIMIZER;
 pub use writer::{Opened, Writer};
 
 use super::{CATALOG, SCHEMA};

@@ -5,17 +5,14 @@ use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use duckdb_neo::Parameters;
-use duckdb_neo::connection::SettingScope;
 use duckdb_neo::statement::Statement;
+use duckdb_neo::value::Value;
 
 use super::merge::Table;
 use crate::engine::import::Import;
 use crate::engine::work::Work;
 use crate::engine::{metadata, statement};
 use crate::error::{Error, Result};
-
-/// The setting of a connection that has its plans optimized.
-pub(in crate::engine) const OPTIMIZER: &str = "enable_optimizer";
 
 /// The statement of one leader, and the place that it reads rows from.
 pub(super) struct Store {
@@ -38,12 +35,12 @@ impl Store {
         rows: &[RecordBatch],
         row: &metadata::Row,
     ) -> Result<()> {
-        let (update, parameters) = metadata::update_row(&table.name, table.kind, row);
+        let (update, parameters) = metadata::update_row(work.connection(), row)?;
         let sql = if rows.is_empty() {
             update
         } else {
             self.import.put(schema, vec![concat_batches(schema, rows)?]);
-            let (into, columns, from) = (table.sql(), table.columns(), self.import.sql());
+            let (into, columns, from) = (table.sql(), table.columns(), self.import.serial_sql());
             format!("WITH added AS (INSERT INTO {into} SELECT {columns} FROM {from}) {update}")
         };
         let changed = self.execute(work, sql, &parameters);
@@ -52,7 +49,7 @@ impl Store {
         if changed? == 1 { Ok(()) } else { Err(Error::internal("the table is not what it was")) }
     }
 
-    fn execute(&mut self, work: &Work, sql: String, parameters: &[i64]) -> Result<usize> {
+    fn execute(&mut self, work: &Work, sql: String, parameters: &[Value]) -> Result<usize> {
         let statement = match &mut self.parsed {
             Some((text, statement)) if *text == sql => statement,
             parsed => {
@@ -64,18 +61,7 @@ impl Store {
         let parameters: Vec<_> = parameters.iter().map(|value| value as _).collect();
         work.cancel.check()?;
         // There is nothing to choose between in its plan.
-        optimize(work, false)?;
-        let changed =
-            statement.query(work.connection(), Parameters::positional(&parameters)).and_then(|mut run| run.drain());
-        optimize(work, true)?;
-        Ok(changed?)
+        work.optimize(false)?;
+        Ok(statement.query(work.connection(), Parameters::positional(&parameters))?.drain()?)
     }
-}
-
-fn optimize(work: &Work, on: bool) -> Result<()> {
-    Ok(work.connection().config()?.set_text(
-        "enable_optimizer",
-        if on { "true" } else { "false" },
-        SettingScope::Session,
-    )?)
 }
