@@ -15,7 +15,7 @@ from flight_client import connect, put_tpch, read
 WARM_SESSIONS = 20
 SESSION_KB = 100
 # query.result_buffer: the server's default.
-RESULT_MB = 32 * 1024 * 1024 / 1e6
+RESULT_MB = 64 * 1024 * 1024 / 1e6
 
 
 def field(number, value):

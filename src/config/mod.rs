@@ -269,7 +269,7 @@ impl Default for Query {
         Self {
             batch_rows: 65_536,
             batch_bytes_max: ByteSize::kib(3584),
-            result_buffer: ByteSize::mib(32),
+            result_buffer: ByteSize::mib(64),
             result_bytes_max: ByteSize::mib(64),
             results_max: 64,
             results_expire: Duration::from_mins(5),
@@ -287,7 +287,8 @@ impl Default for Query {
 pub struct Ingest {
     /// Streams that are written at once; more are RESOURCE_EXHAUSTED.
     pub streams_max: usize,
-    /// Bytes of one stream that are received and not yet written; flow control stops the client there.
+    /// Bytes of one stream that are received and not yet written, at most a quarter of `engine.memory_limit`; flow control stops the
+    /// client there.
     #[serde(with = "text::size")]
     pub stream_memory: ByteSize,
     /// The same for all streams together.

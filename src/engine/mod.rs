@@ -84,6 +84,7 @@ struct Inner {
     watchdog: cancel::Watchdog,
     sessions: Arc<session::Sessions>,
     slots: Arc<slots::Slots>,
+    ingest_slots: Arc<slots::Slots>,
     imports: Arc<import::Imports>,
     ingests: ingest::Ingests,
     managed: metadata::ManagedNames,

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytesize::ByteSize;
 use duckdb_neo::connection::SettingScope;
@@ -26,8 +27,8 @@ impl Engine {
     /// no database. `InvalidArgument` when a setting is refused.
     pub fn open(config: &Config, database: Database) -> Result<Self> {
         let engine = &config.engine;
-        let environment = Environment::new()?;
-        let instance = options(engine, &database).build(&environment)?;
+        // DuckDB's workers start with it.
+        let instance = Use::Statements.run(|| Ok(options(engine, &database).build(&Environment::new()?)?))?;
         attach(&instance, &database)?;
         let imports = Arc::new(import::Imports::default());
         let connection = instance.connect()?;
@@ -51,6 +52,8 @@ impl Engine {
             watchdog: Watchdog::start()?,
             sessions,
             slots: Slots::new(engine.statements_max, engine.statements_queue_max, engine.statements_queue_wait),
+            // As many as there are threads for them: an ingest does not wait for statements to end.
+            ingest_slots: Slots::new(2 * config.ingest.streams_max, 0, Duration::ZERO),
             imports,
             ingests: ingest::Ingests::new(bytes(config.ingest.table_filters_memory)),
             managed,

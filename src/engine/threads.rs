@@ -1,8 +1,8 @@
 //! The engine's own threads. DuckDB needs deep stacks (a chain of CTEs overflows 2 MiB) and blocks, so its work runs
 //! here and never on the async runtime. A thread that is done waits for the next job; the number of threads is bounded.
 //!
-//! There are two sets: statements give way to ingests. Each of many statements takes part in its own work, while an ingest is one
-//! thread, so an even share of the cores would leave next to nothing to it.
+//! There are two sets: statements, and DuckDB's workers with them, give way to ingests. Each of many statements takes part in its own
+//! work, while an ingest is one thread, so an even share of the cores would leave next to nothing to it.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -37,9 +37,9 @@ pub(in crate::engine) enum Use {
     Ingests,
 }
 
-/// How much less of the cores a thread with a statement gets than one with an ingest where both want them, as `nice` counts: a
-/// ninth.
-const STATEMENTS_NICE: i32 = 10;
+/// How much a thread with a statement gives way to one with an ingest where both want a core, as `nice` counts: it gets a
+/// thirtieth, and 32 of them as much as the ingest.
+const STATEMENTS_NICE: i32 = 15;
 
 #[derive(Default)]
 struct State {
@@ -87,6 +87,18 @@ impl Threads {
 }
 
 impl Use {
+    /// Runs `work` on a thread with the share of the cores that these get; threads that it starts, as DuckDB starts its workers,
+    /// get the same.
+    pub(in crate::engine) fn run<T: Send>(self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        let on_thread = || {
+            self.enter();
+            work()
+        };
+        thread::scope(|scope| {
+            scope.spawn(on_thread).join().unwrap_or_else(|_| Err(Error::internal("a thread panicked")))
+        })
+    }
+
     fn all_busy(self, threads: usize) -> Error {
         Error::exhausted(match self {
             Self::Statements => format!(

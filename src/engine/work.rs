@@ -15,8 +15,8 @@ use super::cancel::{Cancel, Watch};
 use super::ingest::TableLock;
 use super::live::Live;
 use super::session::{Extensions, InUse, Lease, Place, Settings, Wants};
-use super::slots::Slot;
-use super::threads::Threads;
+use super::slots::{Slot, Slots};
+use super::threads::Use;
 use super::types::Export;
 use super::{Call, Engine, Inner, ffi, recovery, statement, timezone, types};
 use crate::error::{Error, Result};
@@ -33,6 +33,8 @@ pub(in crate::engine) struct Work {
     pub(in crate::engine) cancel: Arc<Cancel>,
     pub(in crate::engine) call: Call,
     pub(in crate::engine) session: Option<InUse>,
+    /// Where its turn comes from: ingests do not queue with statements.
+    slots: Arc<Slots>,
     /// Whether plans on the connection are optimized.
     optimizes: Cell<bool>,
 }
@@ -104,7 +106,7 @@ impl Engine {
         let place = self.0.sessions.place(call, wants)?;
         let cancel = Cancel::until(self.deadline(call.deadline, place.settings.query_timeout));
         let guard = CancelOnDrop(Arc::clone(&cancel));
-        self.start(&self.0.threads, call, place, cancel, work)?;
+        self.start(Use::Statements, call, place, cancel, work)?;
         Ok(guard)
     }
 
@@ -117,7 +119,7 @@ impl Engine {
     ) -> Result<CancelOnDrop> {
         let cancel = Cancel::never();
         let guard = CancelOnDrop(Arc::clone(&cancel));
-        self.start(&self.0.ingest_threads, call, self.0.sessions.place(call, wants)?, cancel, work)?;
+        self.start(Use::Ingests, call, self.0.sessions.place(call, wants)?, cancel, work)?;
         Ok(guard)
     }
 
@@ -125,12 +127,12 @@ impl Engine {
     pub(in crate::engine) fn spawn_group(&self, work: impl FnOnce(Result<Work>) + Send + 'static) -> Result<()> {
         let call = Call::default();
         let place = self.0.sessions.place(&call, Wants::Statement)?;
-        self.start(&self.0.ingest_threads, &call, place, Cancel::never(), work)
+        self.start(Use::Ingests, &call, place, Cancel::never(), work)
     }
 
     fn start(
         &self,
-        threads: &Threads,
+        use_for: Use,
         call: &Call,
         place: Place,
         cancel: Arc<Cancel>,
@@ -140,7 +142,12 @@ impl Engine {
         if let Some(session) = &place.session {
             session.runs(&cancel);
         }
-        threads.spawn(move || work(Work::begin(engine, call, place, cancel)))
+        let (threads, slots) = match use_for {
+            Use::Statements => (&self.0.threads, &self.0.slots),
+            Use::Ingests => (&self.0.ingest_threads, &self.0.ingest_slots),
+        };
+        let slots = Arc::clone(slots);
+        threads.spawn(move || work(Work::begin(engine, slots, call, place, cancel)))
     }
 }
 
@@ -154,7 +161,7 @@ impl Line {
 }
 
 impl Work {
-    fn begin(engine: Arc<Inner>, call: Call, place: Place, cancel: Arc<Cancel>) -> Result<Self> {
+    fn begin(engine: Arc<Inner>, slots: Arc<Slots>, call: Call, place: Place, cancel: Arc<Cancel>) -> Result<Self> {
         let line = if let Some(lane) = &place.lane {
             let connect = || Ok(engine.instance.connect()?);
             let wait_max = engine.config.statements_queue_wait;
@@ -167,7 +174,7 @@ impl Work {
         let connection = line.connection();
         timezone::set_clock(connection)?;
         let watch = engine.watchdog.watch(&cancel, connection.interrupt_handle());
-        Ok(Self { watch, line, engine, cancel, call, session: place.session, optimizes: Cell::new(true) })
+        Ok(Self { watch, line, engine, cancel, call, session: place.session, slots, optimizes: Cell::new(true) })
     }
 
     /// The connection.
@@ -203,7 +210,7 @@ impl Work {
         let lane = place.lane.ok_or_else(|| Error::internal("a session without a lane"))?;
         let engine = Arc::clone(&self.engine);
         let connect = || Ok(engine.instance.connect()?);
-        let lease = engine.slots.without(&self.cancel, || {
+        let lease = self.slots.without(&self.cancel, || {
             lane.lease(&self.cancel, engine.config.statements_queue_wait, Some(&place.settings), connect)
         })?;
         self.watch.retarget(lease.connection().interrupt_handle());
@@ -227,7 +234,7 @@ impl Work {
 
     /// Waits for the right to run a statement.
     pub(in crate::engine) fn slot(&self) -> Result<Slot> {
-        self.engine.slots.acquire(&self.cancel)
+        self.slots.acquire(&self.cancel)
     }
 
     /// Waits for the lock of a table, by its lowercase name, on behalf of a statement that holds a slot; none when the caller's
@@ -244,7 +251,7 @@ impl Work {
             return Ok(Some(lock));
         }
         let wait_max = self.in_transaction().then_some(self.engine.config.statements_queue_wait);
-        self.engine.slots.without(&self.cancel, || ingests.lock(table, &self.cancel, wait_max)).map(Some)
+        self.slots.without(&self.cancel, || ingests.lock(table, &self.cancel, wait_max)).map(Some)
     }
 
     /// Leaves a table's lock to the caller's transaction, which keeps it until it ends; gives it back when there is none.

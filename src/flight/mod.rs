@@ -66,7 +66,7 @@ impl Service {
     pub fn new(engine: Engine, config: &Config, mode: &'static str) -> Self {
         Self(Arc::new(State {
             engine,
-            budget: Budget::new(&config.ingest),
+            budget: Budget::of(config),
             flights: flights::Flights::new(&config.query),
             polls: control::Polls::default(),
             prepared: prepared::PreparedStatements::new(config.query.prepared_max),

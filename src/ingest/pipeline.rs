@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use bytesize::ByteSize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::coerce::{Coercer, Limits, Plain};
 use super::keys::Keys;
 use super::{Mode, OnDuplicate, Request};
+use crate::config::Config;
 use crate::engine::{
     Call, Chunk, Engine, Opened, Outcome, Provenance, ROW_COLUMN, SmallAppend, TablePlace, Target, Writer,
 };
@@ -18,8 +20,12 @@ use crate::error::{Error, Result};
 use crate::tables::{Kind, TableName};
 use crate::{batch, config};
 
-/// Rows of a chunk: two of DuckDB's row groups, so that two workers write whole ones at the same time.
-const CHUNK_ROWS: usize = 2 * 122_880;
+/// Rows of one of DuckDB's row groups. A chunk has two, so that two workers write whole ones at the same time, or one where
+/// memory is scarce.
+const ROW_GROUP: usize = 122_880;
+
+/// Bytes that a chunk of two row groups of events may well take.
+const TWO_GROUPS_BYTES: usize = 64 << 20;
 
 /// Bytes of an append that is still small: it is held whole, and enters the table together with others.
 const SMALL_BYTES: usize = 1 << 20;
@@ -37,18 +43,31 @@ pub struct Budget {
     streams: Arc<Semaphore>,
     pages: Arc<Semaphore>,
     pages_max: usize,
+    /// A third of a stream's memory: one chunk is gathered and one is written, while the next batch is decoded.
+    chunk_bytes_max: usize,
+    chunk_rows: usize,
     config: config::Ingest,
 }
 
 impl Budget {
-    /// The budget that the configuration gives.
+    /// The budget of a server: a stream takes at most a quarter of what DuckDB may.
+    pub fn of(config: &Config) -> Self {
+        let quarter = ByteSize(config.engine.memory_limit.as_u64() / 4);
+        let stream_memory = config.ingest.stream_memory.min(quarter);
+        Self::new(&config::Ingest { stream_memory, ..config.ingest.clone() })
+    }
+
+    /// The budget that the settings give.
     pub fn new(config: &config::Ingest) -> Self {
+        let chunk_bytes_max = usize::try_from(config.stream_memory.as_u64()).unwrap_or(usize::MAX) / 3;
         let pages_max = usize::try_from(config.memory.as_u64()).unwrap_or(usize::MAX) / PAGE;
         let pages_max = pages_max.clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
         Self {
             streams: Arc::new(Semaphore::new(config.streams_max)),
             pages: Arc::new(Semaphore::new(pages_max)),
             pages_max,
+            chunk_bytes_max,
+            chunk_rows: if chunk_bytes_max < TWO_GROUPS_BYTES { ROW_GROUP } else { 2 * ROW_GROUP },
             config: config.clone(),
         }
     }
@@ -180,9 +199,7 @@ impl Ingest {
             return Ok(());
         }
         let bytes = batch::bytes(&batch);
-        let stream_max = usize::try_from(self.budget.config.stream_memory.as_u64()).unwrap_or(usize::MAX);
-        // A quarter of the stream's memory: one chunk is gathered and one is written, and both may be held twice for a moment.
-        if open.chunk_bytes > 0 && open.chunk_bytes + bytes > stream_max / 4 {
+        if open.chunk_bytes > 0 && open.chunk_bytes + bytes > self.budget.chunk_bytes_max {
             open.send().await?;
         }
         let permit = if let Some(permit) = self.budget.try_memory(bytes) {
@@ -196,9 +213,9 @@ impl Ingest {
         let is_small = matches!(open.way, Way::Small(_)) && open.chunk_bytes <= SMALL_BYTES;
         if self.every_batch {
             open.send().await?;
-        } else if !is_small && open.chunk.rows() >= CHUNK_ROWS {
+        } else if !is_small && open.chunk.rows() >= self.budget.chunk_rows {
             // Whole row groups: what is left over would be copied into the next one.
-            let later = open.chunk.split_off(CHUNK_ROWS);
+            let later = open.chunk.split_off(self.budget.chunk_rows);
             open.send().await?;
             open.chunk_bytes = later.fresh.iter().map(batch::bytes).sum();
             open.chunk = later;

@@ -320,8 +320,7 @@ impl Stream {
     }
 
     fn commit_live(&mut self, table: &Table, received: u64) -> Result<Outcome> {
-        let engine = Arc::clone(&self.work.engine);
-        let _slot = engine.slots.acquire(&self.work.cancel)?;
+        let _slot = self.work.slot()?;
         if let Some(suspects) = self.suspects.source(&self.work)? {
             let outcome = merge::merge(&self.work, table, self.target.on_duplicate, None, Some(&suspects))?;
             self.count(outcome);
