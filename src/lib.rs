@@ -22,7 +22,7 @@
 //!    `engine/ingest/writer.rs` `open_ingest` checks the table (`engine/ingest/table.rs`) on a thread of its own and chooses the way: straight into a new
 //!    table, or through a stage into one that others use. The client gets its first IngestProgress.
 //! 3. Each batch: `Ingest::write` coerces it beside the async runtime, `ingest/keys.rs` splits it into rows with new keys and
-//!    suspects, and chunks of two row groups go over a channel of one to the writer's thread.
+//!    suspects, and chunks of whole row groups go over a channel of one to the writer's thread.
 //! 4. The writer puts a chunk under a token (`engine/import.rs`) and runs `INSERT … FROM merganser_import('token')`, or stages
 //!    it (`engine/ingest/stage.rs`).
 //! 5. At the end `Ingest::commit` makes the writer merge what is left (`engine/ingest/merge.rs`) under the table's lock, write
@@ -31,8 +31,8 @@
 //!
 //! An append to a managed table goes another way while it is small: it has no writer (`engine/ingest/append.rs`), its rows wait in
 //! memory, and at its end it joins the others that wait for the same table (`engine/ingest/group.rs`). Which of their rows enter
-//! is decided in memory (`engine/ingest/admit.rs`) with what is known of the table (`engine/ingest/known.rs`); one statement, and
-//! one write to the disk, store them all.
+//! is decided in memory (`engine/ingest/admit.rs`) with what is known of the table (`engine/ingest/known.rs`); one statement
+//! (`engine/ingest/store.rs`), and one write to the disk, store them all.
 //!
 //! # Follow a DoGet
 //!
@@ -42,8 +42,8 @@
 //! 2. `engine/query.rs` `query` starts an engine thread (`engine/threads.rs`) on a connection of its own, or on that of the
 //!    session or transaction (`engine/session/lane.rs`), which waits for a slot (`engine/slots.rs`), reads
 //!    the statement (`engine/statement`), starts it and answers its columns.
-//! 3. DuckDB's workers make Arrow arrays; the thread takes them over (`engine/ffi.rs`) and sends them into a short channel
-//!    (`engine/output.rs`), beside which it says how they ended. A full channel gives the slot back until the client has read; a
+//! 3. DuckDB's workers make Arrow arrays; the thread takes them over (`engine/ffi.rs`) and sends them into a channel of so many
+//!    bytes (`engine/output.rs`, sized by `engine/buffer.rs`), beside which it says how they ended. A full channel gives the slot back until the client has read; a
 //!    dropped one interrupts the query (`engine/cancel.rs`).
 //! 4. `flight/encode.rs` `encode` makes messages of the batches, each under the limit by its real size, and `flight/body.rs` gives
 //!    the arrays' own buffers to HTTP/2.

@@ -72,6 +72,8 @@ mod tests {
         let database = Database { path: None, temp_directory: None, read_only: false };
         let engine = Engine::open(&Config::default(), database).unwrap();
         let nested = vec!["[1]"; 100].join(", ");
+        let buffer = ResultBuffer::new(ByteSize::mib(32), 65_536);
+        let call = Call::default();
         for (columns, rows) in [
             ("1", 65_536),
             ("1::BIGINT, '', '', ''", (2 << 20) / 104),
@@ -79,13 +81,13 @@ mod tests {
             (nested.as_str(), BATCH_ROWS_MIN),
         ] {
             let sql = format!("SELECT {columns}");
-            let types = engine.run(&Call::default(), move |work| {
+            let counted = engine.run(&call, move |work| {
                 let statement = statement::single(work.connection(), &sql)?;
-                let buffer = ResultBuffer::new(ByteSize::mib(32), 65_536);
-                let types = types::bound(work.connection(), &statement)?;
-                Ok(buffer.batch_rows(&types.into_iter().map(|(_, logical)| logical).collect::<Vec<_>>()))
+                let types: Vec<_> =
+                    types::bound(work.connection(), &statement)?.into_iter().map(|(_, logical)| logical).collect();
+                Ok(buffer.batch_rows(&types))
             });
-            assert_eq!(types.await.unwrap(), rows, "{columns}");
+            assert_eq!(counted.await.unwrap(), rows, "{columns}");
         }
     }
 }

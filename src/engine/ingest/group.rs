@@ -256,9 +256,7 @@ impl Leader<'_> {
             [] => Ok(()),
             _ => self.store.run(work, &table, &first.target.schema, &batches, &contents.row),
         };
-        if !has_ids {
-            store()?;
-        } else {
+        if has_ids {
             work.transaction(|| {
                 store()?;
                 work.optimize(true)?;
@@ -269,6 +267,8 @@ impl Leader<'_> {
                 }
                 Ok(())
             })?;
+        } else {
+            store()?;
         }
         Ok(outcomes.into_iter().zip(before).map(|(outcome, before)| before.map_or(outcome, Ok)).collect())
     }
