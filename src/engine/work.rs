@@ -182,8 +182,8 @@ impl Work {
         self.line.connection()
     }
 
-    /// Has the plans of what follows optimized, or not: for work on a connection of its own which runs the same statement again and
-    /// again, with nothing in its plan to choose between.
+    /// Has the plan of what runs next optimized, or not: for work on a connection of its own which runs the same statement again and
+    /// again, with nothing in its plan to choose between. Statements of ours that go through this file always are.
     pub(in crate::engine) fn optimize(&self, on: bool) -> Result<()> {
         if self.optimizes.replace(on) != on {
             let value = if on { "true" } else { "false" };
@@ -270,11 +270,13 @@ impl Work {
     /// Runs a statement of ours with parameters; answers the number of rows that it changed.
     pub(in crate::engine) fn execute_with(&self, sql: &str, parameters: Parameters<'_>) -> Result<u64> {
         self.cancel.check()?;
+        self.optimize(true)?;
         Ok(self.connection().execute(sql, parameters)? as u64)
     }
 
     /// Runs a query of ours and collects its rows: for the catalog's small answers.
     pub(in crate::engine) fn collect(&self, sql: &str, parameters: Parameters<'_>) -> Result<Vec<RecordBatch>> {
+        self.optimize(true)?;
         let statement = statement::single(self.connection(), sql)?;
         let connection = self.connection();
         let result = statement.arrow_query(connection, parameters, Some(self.engine.query.batch_rows))?;
@@ -287,6 +289,7 @@ impl Work {
         sql: &str,
         mut take: impl FnMut(&RecordBatch) -> Result<()>,
     ) -> Result<()> {
+        self.optimize(true)?;
         let statement = statement::single(self.connection(), sql)?;
         let connection = self.connection();
         let result = statement.arrow_query(connection, Parameters::None, Some(self.engine.query.batch_rows))?;

@@ -112,7 +112,6 @@ fn admit_one<'a>(
 
 /// What the table has now, under its lock; without a filter of its keys when that would take more than `bytes_max`.
 pub(super) fn contents_of(work: &Work, table: &Table, hasher: KeyHasher, bytes_max: usize) -> Result<Contents> {
-    work.optimize(true)?;
     let row = metadata::row(work, &table.name, table.kind)?;
     // Room to grow by half, so that a filter is not given up soon after it was made.
     let rows = row.rows().saturating_mul(3) / 2;
@@ -134,7 +133,6 @@ fn stored(work: &Work, table: &Table, keys: Vec<&str>) -> Result<HashSet<String>
     if keys.is_empty() {
         return Ok(HashSet::new());
     }
-    work.optimize(true)?;
     let key = table.key();
     let schema = Arc::new(Schema::new(vec![Field::new(key, DataType::Utf8, false)]));
     let column: ArrayRef = Arc::new(StringArray::from(keys));

@@ -196,6 +196,57 @@ impl Leader<'_> {
             pending.answer(outcome);
         }
     }
+
+    /// The outcome of each, stored in one transaction; an error of DuckDB's breaks it, and so the whole group.
+    fn admit_all(&mut self, group: &[Pending], contents: &mut Option<Contents>) -> Result<Vec<Result<Outcome>>> {
+        let work = self.work;
+        let Some(first) = group.first() else { return Ok(Vec::new()) };
+        let is_simple = |pending: &Pending| {
+            pending.target.on_duplicate != OnDuplicate::Replace && pending.target.schema == first.target.schema
+        };
+        if !group.iter().all(is_simple) {
+            return Err(Error::internal(
+                "appends that replace, or differ in their columns' types, are merged one by one",
+            ));
+        }
+        let table = first.target.existing(first.target.table.clone());
+        let _slot = work.slot()?;
+        let known = &work.engine.ingests.known;
+        let contents = match contents {
+            Some(contents) => contents,
+            none => none.insert(contents_of(work, &table, known.hasher(), known.filter_bytes_max())?),
+        };
+        // What an ingest with the same id has stored is not stored again.
+        let before = group.iter().map(|pending| stored_before(work, pending)).collect::<Result<Vec<_>>>()?;
+        let rows: Vec<Vec<RecordBatch>> =
+            group.iter().zip(&before).map(|(pending, before)| pending.rows(before.as_ref())).collect();
+        let appends: Vec<Append<'_>> =
+            group.iter().zip(&rows).map(|(pending, batches)| pending.append(batches)).collect();
+        let Admitted { batches, outcomes } = admit(work, &table, &appends, contents.filter.as_mut(), known.hasher())?;
+        let inserted = outcomes.iter().flatten().map(|outcome| outcome.inserted).sum();
+        let is_stored = |at: usize| outcomes[at].is_ok() && before[at].is_none();
+        let stored: Vec<_> =
+            (0..group.len()).filter(|at| is_stored(*at)).map(|at| &group[at].target.provenance).collect();
+        contents.row.add(&stored, inserted);
+        let mut store = || match stored.as_slice() {
+            [] => Ok(()),
+            _ => self.store.run(work, &table, &first.target.schema, &batches, &contents.row),
+        };
+        if group.iter().any(|pending| pending.target.ingest_id.is_some()) {
+            work.transaction(|| {
+                store()?;
+                for ((pending, outcome), before) in group.iter().zip(&outcomes).zip(&before) {
+                    if let (Some(id), Ok(outcome), None) = (&pending.target.ingest_id, outcome, before) {
+                        metadata::remember_ingest(work, id, &table.name, outcome, work.engine.ids_max)?;
+                    }
+                }
+                Ok(())
+            })?;
+        } else {
+            store()?;
+        }
+        Ok(outcomes.into_iter().zip(before).map(|(outcome, before)| before.map_or(outcome, Ok)).collect())
+    }
 }
 
 impl Pending {
@@ -216,64 +267,6 @@ impl Pending {
     }
 }
 
-impl Leader<'_> {
-    /// The outcome of each, stored in one transaction; an error of DuckDB's breaks it, and so the whole group.
-    fn admit_all(&mut self, group: &[Pending], contents: &mut Option<Contents>) -> Result<Vec<Result<Outcome>>> {
-        let work = self.work;
-        let Some(first) = group.first() else { return Ok(Vec::new()) };
-        let is_simple = |pending: &Pending| {
-            pending.target.on_duplicate != OnDuplicate::Replace && pending.target.schema == first.target.schema
-        };
-        if !group.iter().all(is_simple) {
-            return Err(Error::internal(
-                "appends that replace, or differ in their columns' types, are merged one by one",
-            ));
-        }
-        let table = first.target.existing(first.target.table.clone());
-        let _slot = work.slot()?;
-        let known = &work.engine.ingests.known;
-        let contents = match contents {
-            Some(contents) => contents,
-            none => none.insert(contents_of(work, &table, known.hasher(), known.filter_bytes_max())?),
-        };
-        let has_ids = group.iter().any(|pending| pending.target.ingest_id.is_some());
-        if has_ids {
-            work.optimize(true)?;
-        }
-        // What an ingest with the same id has stored is not stored again.
-        let before = group.iter().map(|pending| stored_before(work, pending)).collect::<Result<Vec<_>>>()?;
-        let rows: Vec<Vec<RecordBatch>> =
-            group.iter().zip(&before).map(|(pending, before)| pending.rows(before.as_ref())).collect();
-        let appends: Vec<Append<'_>> =
-            group.iter().zip(&rows).map(|(pending, batches)| pending.append(batches)).collect();
-        let Admitted { batches, outcomes } = admit(work, &table, &appends, contents.filter.as_mut(), known.hasher())?;
-        let inserted = outcomes.iter().flatten().map(|outcome| outcome.inserted).sum();
-        let is_stored = |at: usize| outcomes[at].is_ok() && before[at].is_none();
-        let stored: Vec<_> =
-            (0..group.len()).filter(|at| is_stored(*at)).map(|at| &group[at].target.provenance).collect();
-        contents.row.add(&stored, inserted);
-        let mut store = || match stored.as_slice() {
-            [] => Ok(()),
-            _ => self.store.run(work, &table, &first.target.schema, &batches, &contents.row),
-        };
-        if has_ids {
-            work.transaction(|| {
-                store()?;
-                work.optimize(true)?;
-                for ((pending, outcome), before) in group.iter().zip(&outcomes).zip(&before) {
-                    if let (Some(id), Ok(outcome), None) = (&pending.target.ingest_id, outcome, before) {
-                        metadata::remember_ingest(work, id, &table.name, outcome, work.engine.ids_max)?;
-                    }
-                }
-                Ok(())
-            })?;
-        } else {
-            store()?;
-        }
-        Ok(outcomes.into_iter().zip(before).map(|(outcome, before)| before.map_or(outcome, Ok)).collect())
-    }
-}
-
 /// What came of an ingest with the same id, if it is remembered.
 fn stored_before(work: &Work, pending: &Pending) -> Result<Option<Outcome>> {
     match &pending.target.ingest_id {
@@ -289,6 +282,5 @@ fn merge_alone(work: &Work, pending: &Pending) -> Result<Outcome> {
     };
     let (fresh, suspects) = (source(&pending.fresh), source(&pending.suspects));
     let _slot = work.slot()?;
-    work.optimize(true)?;
     work.transaction(|| merge_staged(work, &pending.target, fresh.as_ref(), suspects.as_ref(), pending.received))
 }
