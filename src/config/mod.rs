@@ -240,8 +240,8 @@ pub struct Query {
     /// Bytes of one message with a batch; gRPC clients refuse more than 4 MiB unless told otherwise.
     #[serde(with = "text::size")]
     pub batch_bytes_max: ByteSize,
-    /// Bytes that one result holds which is being read: batches that DuckDB works on or makes ahead, and those on their way to the
-    /// client. Batches and queues are sized by it.
+    /// About so many bytes are held of one result that is being read: batches that DuckDB works on or makes ahead, and those on their
+    /// way to the client. Batches and queues are sized by it, as far as the columns' types tell how wide rows are.
     #[serde(with = "text::size")]
     pub result_buffer: ByteSize,
     /// Bytes of the rows of a statement that is run at once and whole: RETURNING, PIVOT, CALL.
