@@ -5,6 +5,7 @@
 //! From the wire inwards; each folder knows only what stands below it, and they meet in Arrow batches and plain values.
 //!
 //! * [`cli`]: the program's commands. `serve` and `demo` run a server; the others are Flight clients of any server.
+//! * [`access`]: principals, their roles and grants, and the one decision about what they may do.
 //! * [`config`]: every setting, its default and where its value came from. [`telemetry`]: the log.
 //! * [`server`]: opens the database ([`server::Location`] says where), reserves the port, serves, drains.
 //! * [`flight`]: the only folder that speaks Flight. Bytes become a command, an error becomes a status, here only.
@@ -62,6 +63,7 @@
 //! 6. Environment, files and the clock are read at the edge, and passed on as values.
 //! 7. A client can make a call fail, and never the server.
 
+pub mod access;
 pub mod batch;
 pub mod cli;
 pub mod config;

@@ -5,6 +5,8 @@ use std::time::Instant;
 
 use uuid::Uuid;
 
+use crate::access::Principal;
+
 /// The name of a session: whoever knows it is in it.
 pub type SessionKey = Arc<str>;
 
@@ -14,6 +16,8 @@ pub type TransactionId = Uuid;
 /// On whose behalf a piece of work runs, and until when.
 #[derive(Clone, Debug, Default)]
 pub struct Call {
+    /// Who calls; none: the server itself.
+    pub principal: Option<Arc<Principal>>,
     /// The caller's session; none: the call stands alone, and leaves nothing behind but what it stores.
     pub session: Option<SessionKey>,
     /// The transaction that it names.

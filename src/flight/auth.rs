@@ -22,6 +22,7 @@ use tower::Service;
 use uuid::Uuid;
 
 use super::{body, status};
+use crate::access::{Principal, Role};
 use crate::config::Auth;
 use crate::engine::SessionKey;
 use crate::error::{Error, ErrorKind, Result};
@@ -42,6 +43,8 @@ const BASIC: GeneralPurpose = GeneralPurpose::new(
 /// Who calls, as far as it is known.
 #[derive(Clone, Debug)]
 pub(super) struct Caller {
+    /// Who it is.
+    pub(super) principal: Arc<Principal>,
     /// The session that the call is in.
     pub(super) session: Option<SessionKey>,
     /// The session that its answer offers, when it is in none.
@@ -98,7 +101,11 @@ impl Authority {
         let offered = session.is_none().then(|| self.issue());
         let agent = headers.get(USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let has_basic = authorization.is_some_and(|text| without_prefix(text, "basic ").is_some());
-        Ok(Caller { session, offered, has_basic, is_jdbc: agent.contains("JDBC Flight SQL Driver") })
+        let principal = Arc::new(match &self.0.user {
+            Some((name, _)) => Principal::new(name.as_str(), Role::Admin),
+            None => Principal::anonymous(),
+        });
+        Ok(Caller { principal, session, offered, has_basic, is_jdbc: agent.contains("JDBC Flight SQL Driver") })
     }
 
     fn check_credentials(&self, authorization: Option<&str>, has_token: bool) -> Result<()> {

@@ -110,7 +110,8 @@ fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
 
 /// On whose behalf the call's work runs, and until when.
 fn call<T>(request: &Request<T>) -> Result<Call, Status> {
-    Ok(Call { session: caller(request)?.session, transaction: None, deadline: deadline(request) })
+    let Caller { principal, session, .. } = caller(request)?;
+    Ok(Call { principal: Some(principal), session, transaction: None, deadline: deadline(request) })
 }
 
 /// The time by which the call has to end, from its `grpc-timeout` header.
