@@ -6,5 +6,5 @@
 mod permission;
 mod principal;
 
-pub use permission::Operation;
+pub use permission::{Operation, table_name};
 pub use principal::{Access, ClientCertificate, Grant, Principal, Role};

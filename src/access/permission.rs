@@ -1,7 +1,21 @@
 //! The decision: what a principal may do.
 
+use std::borrow::Cow;
+
 use super::{Access, Principal, Role};
 use crate::error::{Error, ErrorKind, Result};
+
+/// The schema whose tables need not be named with it.
+const MAIN_SCHEMA: &str = "main";
+
+/// A table as grants name it: those outside the main schema are `schema.table`.
+pub fn table_name<'a>(schema: &str, table: &'a str) -> Cow<'a, str> {
+    if schema.is_empty() || schema.eq_ignore_ascii_case(MAIN_SCHEMA) {
+        Cow::Borrowed(table)
+    } else {
+        Cow::Owned(format!("{schema}.{table}"))
+    }
+}
 
 /// Something that a caller asks for. Tables are named as grants name them: those outside the main schema `schema.table`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

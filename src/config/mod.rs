@@ -145,6 +145,8 @@ pub struct Engine {
     /// Bytes of that directory.
     #[serde(with = "text::size")]
     pub temp_directory_max: ByteSize,
+    /// Directory below which an admin's COPY TO may write files on the server; empty: nowhere.
+    pub export_directory: PathBuf,
     /// Statements that run at once; one whose client is slow to read gives its place to others.
     pub statements_max: usize,
     /// Statements and results that are being read which are open at once, each on a thread; more are RESOURCE_EXHAUSTED.
@@ -175,6 +177,7 @@ impl Default for Engine {
             threads: machine::threads(),
             temp_directory: PathBuf::new(),
             temp_directory_max: ByteSize::gib(32),
+            export_directory: PathBuf::new(),
             statements_max: 32,
             open_max: 512,
             statements_queue_max: 256,

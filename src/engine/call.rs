@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use uuid::Uuid;
 
-use crate::access::Principal;
+use crate::access::{self, Operation, Principal};
+use crate::error::Result;
 
 /// The name of a session: whoever knows it is in it.
 pub type SessionKey = Arc<str>;
@@ -26,7 +27,28 @@ pub struct Call {
     pub deadline: Option<Instant>,
 }
 
+/// Who something is kept for: nobody else finds it.
+pub type Owner = Option<Arc<str>>;
+
 impl Call {
+    /// Whose the call is.
+    pub fn owner(&self) -> Owner {
+        self.principal.as_ref().map(|principal| Arc::clone(&principal.name))
+    }
+
+    /// Whether the caller may do `operation`; the server may do everything.
+    ///
+    /// # Errors
+    /// `PermissionDenied`.
+    pub fn may(&self, operation: Operation<'_>) -> Result<()> {
+        self.principal.as_ref().map_or(Ok(()), |principal| principal.may(operation))
+    }
+
+    /// Whether the caller may know of a table or view.
+    pub fn may_read(&self, schema: &str, table: &str) -> bool {
+        self.may(Operation::Read(&access::table_name(schema, table))).is_ok()
+    }
+
     /// The same call with the transaction that it names.
     #[must_use]
     pub fn within(mut self, transaction: Option<TransactionId>) -> Self {

@@ -2,6 +2,7 @@
 
 use duckdb_neo::error::DuckDBError;
 
+use super::guard;
 use crate::error::{Error, ErrorKind};
 
 /// Messages are cut here, at a character boundary: gRPC metadata is limited, and the log has the whole.
@@ -78,6 +79,9 @@ fn classify_words(message: &str) -> Option<ErrorKind> {
     if let Some((_, kind)) = WORDS.iter().find(|(words, _)| message.contains(words)) {
         return Some(*kind);
     }
+    if removed_function(message).is_some() {
+        return Some(ErrorKind::PermissionDenied);
+    }
     let catalog = message.starts_with("Catalog Error") || message.starts_with("Binder Error: Catalog");
     if !catalog {
         return None;
@@ -92,8 +96,20 @@ fn classify_words(message: &str) -> Option<ErrorKind> {
     (missing_relation && first_line.contains("does not exist")).then_some(ErrorKind::NotFound)
 }
 
+/// The function that a message misses, if it is one that the guard has taken away.
+fn removed_function(message: &str) -> Option<&str> {
+    let (_, rest) = message.split_once("Function with name ")?;
+    let name = rest.trim_start_matches('"').split(|c: char| !(c.is_alphanumeric() || c == '_')).next()?;
+    guard::is_removed(name).then_some(name)
+}
+
 /// DuckDB's message on one line, without what repeats the SQL: `LINE 1: …` and the carets under it.
 fn present(message: &str) -> String {
+    if let Some(name) = removed_function(message) {
+        return format!(
+            "function {name} is not offered: it would reach files, settings or statements outside of the caller's rights"
+        );
+    }
     let is_marker = |line: &str| !line.is_empty() && line.chars().all(|c| c == '^' || c == '~');
     // Far from every name of the user's, DuckDB suggests a table of its own, or of the server's.
     let is_noise = |line: &str| {
@@ -104,6 +120,10 @@ fn present(message: &str) -> String {
     };
     let lines = message.lines().map(str::trim).filter(|line| !is_noise(line) && !is_marker(line));
     let mut text = lines.collect::<Vec<_>>().join("; ");
+    // Such a message is the guard's, and says all there is.
+    if let Some(own) = text.strip_prefix("Permission Error: ") {
+        text = own.to_owned();
+    }
     if text.len() > MESSAGE_BYTES_MAX {
         text.truncate(text.floor_char_boundary(MESSAGE_BYTES_MAX));
         text.push('…');

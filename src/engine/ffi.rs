@@ -1,21 +1,26 @@
-//! The one file with `unsafe`: Arrow data crosses between DuckDB and arrow-rs here, without a copy.
+//! The one file with `unsafe`: Arrow data crosses between DuckDB and arrow-rs here, without a copy, and the guard's C++
+//! (`guard/plan.cpp`) is called and calls back.
 //!
-//! Both sides speak the Arrow C Data Interface, whose structs have one layout that the specification fixes; what is
+//! For Arrow both sides speak the C Data Interface, whose structs have one layout that the specification fixes; what is
 //! unsafe is to say so. Everything below takes and gives owned values, and no raw pointer leaves the file.
-#![expect(unsafe_code, reason = "the Arrow C Data Interface is a C interface")]
+#![expect(unsafe_code, reason = "the Arrow C Data Interface and the guard's are C interfaces")]
 
+use std::ffi::{CString, c_char, c_void};
+use std::panic::catch_unwind;
 use std::sync::Arc;
 
 use arrow::array::{Array, RecordBatch, RecordBatchOptions, StructArray};
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::ffi::{FFI_ArrowArray, FFI_ArrowSchema, from_ffi};
-use duckdb_neo::Result as DuckDBResult;
 use duckdb_neo::arrow::{ArrowArray, ArrowImporter, ArrowSchema};
-use duckdb_neo::connection::Context;
+use duckdb_neo::connection::{Connection, Context};
 use duckdb_neo::data_chunk::DataChunkRef;
 use duckdb_neo::ffi;
 use duckdb_neo::vector::Unknown;
+use duckdb_neo::{AsRaw, Result as DuckDBResult};
+
+use super::guard::{self, Item, Kind};
 
 const _: () = assert!(size_of::<ffi::ArrowArray>() == size_of::<FFI_ArrowArray>());
 const _: () = assert!(size_of::<ffi::ArrowSchema>() == size_of::<FFI_ArrowSchema>());
@@ -93,4 +98,83 @@ pub(in crate::engine) fn to_duckdb_schema(schema: &Schema) -> DuckDBResult<Arrow
         .map_err(|error| duckdb_neo::Error::invalid_input(format!("cannot export the Arrow schema: {error}")))?;
     // SAFETY: both are the C Data Interface's ArrowSchema; the wrapper takes it over and releases it.
     Ok(unsafe { ArrowSchema::from_raw(std::mem::transmute::<FFI_ArrowSchema, ffi::ArrowSchema>(schema)) })
+}
+
+/// A text of the guard's C++; it lives as long as the call that gives it.
+#[repr(C)]
+struct Text {
+    data: *const u8,
+    size: usize,
+}
+
+/// An item of a bound plan, as `guard/plan.cpp` has it.
+#[repr(C)]
+struct RawItem {
+    kind: u32,
+    what: Text,
+    catalog: Text,
+    schema: Text,
+    name: Text,
+}
+
+type Decide = unsafe extern "C" fn(item: *const RawItem, message: *mut u8, message_size: *mut usize) -> bool;
+
+unsafe extern "C" {
+    fn merganser_guard_install(connection: *mut c_void, decide: Decide);
+    fn merganser_guard_remove_function(connection: *mut c_void, name: *const c_char) -> bool;
+}
+
+/// Has the guard decide on every statement of the connection's instance.
+pub(in crate::engine) fn install_guard(connection: &Connection) {
+    // SAFETY: the handle of a duckdb-neo connection points to DuckDB's own (capi_v2_internal.hpp; the versions are pinned), it
+    // lives as long as `connection`, and `decide` as long as the program.
+    unsafe { merganser_guard_install(connection.get_raw().cast(), decide) }
+}
+
+/// Takes a function out of the connection's instance; false when there is none of the name.
+pub(in crate::engine) fn remove_function(connection: &Connection, name: &str) -> bool {
+    let Ok(name) = CString::new(name) else { return false };
+    // SAFETY: as in `install_guard`; the name lives as long as the call.
+    unsafe { merganser_guard_remove_function(connection.get_raw().cast(), name.as_ptr()) }
+}
+
+/// What the guard's C++ asks.
+///
+/// # Safety
+/// `item` and its texts are valid for the call; `message` has room for `*message_size` bytes.
+unsafe extern "C" fn decide(item: *const RawItem, message: *mut u8, message_size: *mut usize) -> bool {
+    // SAFETY: the caller's promise.
+    let (item, room) = unsafe { (&*item, *message_size) };
+    // A panic must not unwind into C++; what cannot be decided is refused.
+    let decided = catch_unwind(|| {
+        // SAFETY: the caller's promise.
+        let [what, catalog, schema, name] =
+            [&item.what, &item.catalog, &item.schema, &item.name].map(|text| unsafe { text.get() });
+        let kind = Kind::ALL.get(item.kind as usize).copied().unwrap_or(Kind::Other);
+        guard::decide(&Item { kind, what: &what, catalog: &catalog, schema: &schema, name: &name })
+    });
+    let why = match &decided {
+        Ok(Ok(())) => return true,
+        Ok(Err(error)) => error.message(),
+        Err(_) => "the guard could not decide",
+    };
+    let size = why.floor_char_boundary(room);
+    // SAFETY: there is room for `room` bytes, and `size` is at most that.
+    unsafe {
+        std::ptr::copy_nonoverlapping(why.as_ptr(), message, size);
+        *message_size = size;
+    }
+    false
+}
+
+impl Text {
+    /// # Safety
+    /// `data` points to `size` bytes.
+    unsafe fn get(&self) -> std::borrow::Cow<'_, str> {
+        if self.size == 0 {
+            return "".into();
+        }
+        // SAFETY: the caller's promise.
+        String::from_utf8_lossy(unsafe { std::slice::from_raw_parts(self.data, self.size) })
+    }
 }

@@ -159,7 +159,7 @@ impl ManagedNames {
         Ok(Self(Mutex::new((names.len() <= NAMES_MAX).then_some(names))))
     }
 
-    fn may_have(&self, table: &str) -> bool {
+    pub(in crate::engine) fn may_have(&self, table: &str) -> bool {
         self.lock().as_ref().is_none_or(|names| names.contains(&table.to_lowercase()))
     }
 

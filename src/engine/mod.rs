@@ -13,6 +13,7 @@ mod cancel;
 mod catalog;
 mod error;
 mod ffi;
+mod guard;
 mod import;
 mod ingest;
 mod listing;
@@ -40,7 +41,7 @@ use std::time::{Duration, Instant};
 use duckdb_neo::instance::Instance;
 
 pub use bound::Bound;
-pub use call::{Call, SessionKey, TransactionId};
+pub use call::{Call, Owner, SessionKey, TransactionId};
 pub use catalog::{ColumnDescription, TableDescription, TableListing};
 pub use ingest::{Chunk, Opened, Outcome, Provenance, ROW_COLUMN, SmallAppend, TablePlace, Target, Writer};
 pub use listing::{Column, Filter, KeyColumn, Named, Reference, Relation, RelationType, SchemaName, Vocabulary};
@@ -94,6 +95,9 @@ struct Inner {
     database: Database,
     config: EngineConfig,
     query: QueryConfig,
+    /// Where an admin's COPY TO may write.
+    export_directory: Option<PathBuf>,
+    builtins: guard::Builtins,
     result_buffer: buffer::ResultBuffer,
     /// Bytes of one stream's rows that wait in memory; more go to a temporary table.
     stage_bytes_max: usize,

@@ -1,6 +1,6 @@
 //! Opening: the instance, its settings, our functions, the data file, and the tables that the server keeps in it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,8 +13,8 @@ use super::buffer::ResultBuffer;
 use super::threads::{Threads, Use};
 use super::work::OPTIMIZER;
 use super::{
-    CATALOG, Database, Engine, Inner, cancel::Watchdog, import, ingest, metadata, session::Sessions, slots::Slots,
-    timezone, types,
+    CATALOG, Database, Engine, Inner, cancel::Watchdog, guard, import, ingest, metadata, session::Sessions,
+    slots::Slots, timezone, types,
 };
 use crate::config::{Config, Engine as EngineConfig};
 use crate::error::{Error, Result};
@@ -34,6 +34,9 @@ impl Engine {
         let connection = instance.connect()?;
         import::register(&connection, &imports)?;
         timezone::register(&connection)?;
+        let builtins = guard::Builtins::load(&connection)?;
+        builtins.check_file(&connection)?;
+        guard::install(&connection);
         lock(&instance)?;
         // A read-only file may lack the server's tables; nothing in it is written, and every name is looked up.
         let managed = if database.read_only {
@@ -62,6 +65,8 @@ impl Engine {
             database,
             config: engine.clone(),
             query: config.query.clone(),
+            export_directory: export_directory(engine),
+            builtins,
             result_buffer: ResultBuffer::new(config.query.result_buffer, config.query.batch_rows),
             // All streams together stay within half of the budget; the rest is for chunks on their way.
             stage_bytes_max: bytes(config.ingest.memory) / config.ingest.streams_max.max(1) / 2,
@@ -87,6 +92,12 @@ fn lock(instance: &Instance) -> Result<()> {
     Ok(())
 }
 
+/// The directory for COPY TO, with no link in its path.
+fn export_directory(config: &EngineConfig) -> Option<PathBuf> {
+    let directory = &config.export_directory;
+    (!directory.as_os_str().is_empty()).then(|| directory.canonicalize().unwrap_or_else(|_| directory.clone()))
+}
+
 fn bytes(size: ByteSize) -> usize {
     usize::try_from(size.as_u64()).unwrap_or(usize::MAX)
 }
@@ -103,6 +114,9 @@ fn options(config: &EngineConfig, database: &Database) -> InstanceBuilder {
         .option("max_temp_directory_size", config.temp_directory_max.as_u64().to_string() + "B");
     if let Some(directory) = database.temp_directory.as_ref().and_then(|directory| directory.to_str()) {
         options = options.option("temp_directory", directory);
+    }
+    if let Some(directory) = export_directory(config).as_deref().and_then(Path::to_str) {
+        options = options.option("allowed_directories", format!("['{}']", directory.replace('\'', "''")));
     }
     options
 }

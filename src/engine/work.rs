@@ -18,7 +18,7 @@ use super::session::{Extensions, InUse, Lease, Place, Settings, Wants};
 use super::slots::{Slot, Slots};
 use super::threads::Use;
 use super::types::Export;
-use super::{Call, Engine, Inner, ffi, recovery, statement, timezone, types};
+use super::{Call, Engine, Inner, ffi, guard, recovery, statement, timezone, types};
 use crate::error::{Error, Result};
 
 /// The setting of a connection that has its plans optimized.
@@ -37,6 +37,8 @@ pub(in crate::engine) struct Work {
     slots: Arc<Slots>,
     /// Whether plans on the connection are optimized.
     optimizes: Cell<bool>,
+    /// The thread's statements are the caller's as long as this lives, but for those that go through `execute` and its like.
+    _caller: guard::Entered,
 }
 
 /// The connection of a piece of work.
@@ -162,6 +164,7 @@ impl Line {
 
 impl Work {
     fn begin(engine: Arc<Inner>, slots: Arc<Slots>, call: Call, place: Place, cancel: Arc<Cancel>) -> Result<Self> {
+        let caller = guard::enter(call.principal.as_ref(), &engine);
         let line = if let Some(lane) = &place.lane {
             let connect = || Ok(engine.instance.connect()?);
             let wait_max = engine.config.statements_queue_wait;
@@ -174,7 +177,17 @@ impl Work {
         let connection = line.connection();
         timezone::set_clock(connection)?;
         let watch = engine.watchdog.watch(&cancel, connection.interrupt_handle());
-        Ok(Self { watch, line, engine, cancel, call, session: place.session, slots, optimizes: Cell::new(true) })
+        Ok(Self {
+            watch,
+            line,
+            engine,
+            cancel,
+            call,
+            session: place.session,
+            slots,
+            optimizes: Cell::new(true),
+            _caller: caller,
+        })
     }
 
     /// The connection.
@@ -271,7 +284,7 @@ impl Work {
     pub(in crate::engine) fn execute_with(&self, sql: &str, parameters: Parameters<'_>) -> Result<u64> {
         self.cancel.check()?;
         self.optimize(true)?;
-        Ok(self.connection().execute(sql, parameters)? as u64)
+        Ok(guard::as_server(|| self.connection().execute(sql, parameters))? as u64)
     }
 
     /// Runs a query of ours and collects its rows: for the catalog's small answers.
@@ -279,7 +292,8 @@ impl Work {
         self.optimize(true)?;
         let statement = statement::single(self.connection(), sql)?;
         let connection = self.connection();
-        let result = statement.arrow_query(connection, parameters, Some(self.engine.query.batch_rows))?;
+        let rows = Some(self.engine.query.batch_rows);
+        let result = guard::as_server(|| statement.arrow_query(connection, parameters, rows))?;
         Ok(self.collect_result(Live::new(result, connection), &[])?.1)
     }
 
@@ -292,7 +306,8 @@ impl Work {
         self.optimize(true)?;
         let statement = statement::single(self.connection(), sql)?;
         let connection = self.connection();
-        let result = statement.arrow_query(connection, Parameters::None, Some(self.engine.query.batch_rows))?;
+        let rows = Some(self.engine.query.batch_rows);
+        let result = guard::as_server(|| statement.arrow_query(connection, Parameters::None, rows))?;
         let mut result = Live::new(result, connection);
         let export = self.export(&result, &[])?;
         while let Some(array) = result.next_array()? {

@@ -10,7 +10,8 @@ use serde::de::DeserializeOwned;
 use super::auth::Caller;
 use super::encode::{schema_bytes, wire_schema};
 use super::{State, control, prepared, session};
-use crate::engine::{Call, Engine, Metadata, TableListing};
+use crate::access::Operation;
+use crate::engine::{Call, Engine, Metadata, SCHEMA, TableListing};
 use crate::error::{Error, Result};
 use crate::proto::v1;
 use crate::tables::Kind;
@@ -52,24 +53,27 @@ pub(super) async fn run(state: &State, action: Action, caller: &Caller, call: &C
         return Ok(results);
     }
     match action.r#type.as_str() {
-        "list_tables" => list_tables(state, &body).await,
-        "get_schema" => get_schema(state, &body).await,
+        "list_tables" => list_tables(state, &body, call).await,
+        "get_schema" => get_schema(state, &body, call).await,
         "get_metadata" => {
             let table = table_name(&body)?;
+            call.may(Operation::Read(&table))?;
             answer(&body, &metadata(state.engine.metadata(table).await?))
         }
         "table_exists" => {
             let table = table_name(&body)?;
+            call.may(Operation::Read(&table))?;
             let exists = state.engine.table_exists(table.clone()).await?;
             answer(&body, &v1::TableExists { table, exists })
         }
         "drop_table" => {
             let request: v1::DropTableRequest = parse(&body)?;
             let table = named(request.table)?;
+            call.may(Operation::Write(&table))?;
             let dropped = state.engine.drop_table(table.clone(), request.if_exists).await?;
             answer(&body, &v1::DropTableResult { table, dropped })
         }
-        "server_info" => answer(&body, &server_info(state)),
+        "server_info" => answer(&body, &server_info(state, call)),
         other => {
             let known: Vec<&str> = ACTIONS.iter().map(|(name, _)| *name).collect();
             Err(Error::unimplemented(format!("action {other:?} is not offered; there are {}", known.join(", "))))
@@ -89,7 +93,7 @@ async fn run_standard(
         "CreatePreparedStatement" => prepared::create(state, unpack(body)?, &caller.open_type(), call).await?,
         "ClosePreparedStatement" => {
             let request: ActionClosePreparedStatementRequest = unpack(body)?;
-            state.prepared.close(&request.prepared_statement_handle);
+            state.prepared.close(&request.prepared_statement_handle, call.owner());
             return Ok(Some(Vec::new()));
         }
         "BeginTransaction" => session::begin(state, body, call)?,
@@ -97,9 +101,9 @@ async fn run_standard(
             session::end(state, body, call).await?;
             return Ok(Some(Vec::new()));
         }
-        "CancelQuery" => control::cancel_query(state, body)?,
-        "CancelFlightInfo" => control::cancel_flight_info(state, body)?,
-        "RenewFlightEndpoint" => control::renew(state, body)?,
+        "CancelQuery" => control::cancel_query(state, body, call)?,
+        "CancelFlightInfo" => control::cancel_flight_info(state, body, call)?,
+        "RenewFlightEndpoint" => control::renew(state, body, call)?,
         "SetSessionOptions" => session::set_options(state, body, caller, call).await?,
         "GetSessionOptions" => session::get_options(state, call)?,
         "CloseSession" => session::close(state, call),
@@ -156,7 +160,7 @@ fn named(table: String) -> Result<String> {
     if table.is_empty() { Err(Error::invalid("the request names no table")) } else { Ok(table) }
 }
 
-async fn list_tables(state: &State, body: &Bytes) -> Result<Vec<Bytes>> {
+async fn list_tables(state: &State, body: &Bytes, call: &Call) -> Result<Vec<Bytes>> {
     let request: v1::ListTablesRequest = parse(body)?;
     let kind = match request.kind() {
         v1::TableKind::Unspecified => None,
@@ -167,7 +171,8 @@ async fn list_tables(state: &State, body: &Bytes) -> Result<Vec<Bytes>> {
     };
     let name_like = (!request.name_like.is_empty()).then_some(request.name_like);
     let tables = state.engine.tables(kind, name_like).await?;
-    tables.into_iter().map(|listing| write(body, &table_info(listing))).collect()
+    let tables = tables.into_iter().filter(|listing| call.may_read(SCHEMA, &listing.name));
+    tables.map(|listing| write(body, &table_info(listing))).collect()
 }
 
 fn table_info(listing: TableListing) -> v1::TableInfo {
@@ -180,8 +185,10 @@ fn table_info(listing: TableListing) -> v1::TableInfo {
     }
 }
 
-async fn get_schema(state: &State, body: &Bytes) -> Result<Vec<Bytes>> {
-    let table = state.engine.describe(table_name(body)?, &Call::default()).await?;
+async fn get_schema(state: &State, body: &Bytes, call: &Call) -> Result<Vec<Bytes>> {
+    let table = table_name(body)?;
+    call.may(Operation::Read(&table))?;
+    let table = state.engine.describe(table, &Call::default()).await?;
     let columns = table.columns.into_iter().map(|column| v1::Column {
         name: column.name,
         r#type: column.sql_type,
@@ -212,8 +219,11 @@ fn metadata(row: Metadata) -> v1::TableMetadata {
     }
 }
 
-fn server_info(state: &State) -> v1::ServerInfo {
-    let path = state.engine.database().path.as_ref().map(|path| path.display().to_string());
+fn server_info(state: &State, call: &Call) -> v1::ServerInfo {
+    let path = state.engine.database().path.as_ref();
+    // Where files are on the server is nothing for its users.
+    let shown = path.filter(|_| call.may(Operation::Administer("see the path")).is_ok());
+    let path = shown.map(|path| path.display().to_string());
     let activity = state.engine.activity();
     v1::ServerInfo {
         version: env!("CARGO_PKG_VERSION").to_owned(),

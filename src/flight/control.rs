@@ -19,7 +19,7 @@ use super::command::{self, Command};
 use super::flights::FlightId;
 use super::ticket::{self, Ticket};
 use super::{State, info};
-use crate::engine::{Action, Call};
+use crate::engine::{Action, Call, Owner};
 use crate::error::{Error, ErrorKind, Result};
 use crate::proto::v1;
 
@@ -32,9 +32,12 @@ const POLL_WAIT: Duration = Duration::from_secs(1);
 /// How long a statement runs on without being asked for, before it is cancelled.
 const POLL_EXPIRE: Duration = Duration::from_mins(1);
 
+/// A polled statement, and who it is for.
+type Key = (FlightId, Owner);
+
 /// Statements that run beside the calls that ask for them, bounded like the results that they leave.
 #[derive(Debug, Default)]
-pub(super) struct Polls(Mutex<HashMap<FlightId, Polled>>);
+pub(super) struct Polls(Mutex<HashMap<Key, Polled>>);
 
 #[derive(Debug)]
 struct Polled {
@@ -54,25 +57,25 @@ impl Drop for Polled {
 }
 
 impl Polls {
-    fn lock(&self) -> MutexGuard<'_, HashMap<FlightId, Polled>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Polled>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn cancel(&self, id: FlightId) -> bool {
-        self.lock().remove(&id).is_some()
+    fn cancel(&self, key: &Key) -> bool {
+        self.lock().remove(key).is_some()
     }
 }
 
 /// PollFlightInfo: a query is ready when it is planned; what changes something runs, and is asked for until it has ended.
 pub(super) async fn poll(state: &Arc<State>, descriptor: FlightDescriptor, call: Call) -> Result<PollInfo> {
     if let Some(id) = polled(&descriptor)? {
-        return wait(state, id).await;
+        return wait(state, (id, call.owner())).await;
     }
     let command = command::decode(Some(&descriptor))?;
     let (sql, call) = match &command {
         Command::Query(query) => (Some(query.sql.clone()), call.within(query.transaction)),
         Command::PreparedQuery(handle) => {
-            let prepared = state.prepared.find(handle)?;
+            let prepared = state.prepared.find(handle, call.owner())?;
             (Some(prepared.sql), call.within(prepared.transaction))
         }
         _ => (None, call),
@@ -84,15 +87,15 @@ pub(super) async fn poll(state: &Arc<State>, descriptor: FlightDescriptor, call:
     if !changes {
         return Ok(complete(info::flight_info(state, descriptor, &call).await?));
     }
-    let id = start(state, descriptor, Call { deadline: None, ..call })?;
-    wait(state, id).await
+    let key = start(state, descriptor, Call { deadline: None, ..call })?;
+    wait(state, key).await
 }
 
 fn complete(info: FlightInfo) -> PollInfo {
     PollInfo { info: Some(info), flight_descriptor: None, progress: Some(1.0), expiration_time: None }
 }
 
-fn start(state: &Arc<State>, descriptor: FlightDescriptor, call: Call) -> Result<FlightId> {
+fn start(state: &Arc<State>, descriptor: FlightDescriptor, call: Call) -> Result<Key> {
     let mut polls = state.polls.lock();
     polls.retain(|_, polled| polled.last_asked.elapsed() < POLL_EXPIRE);
     if polls.len() >= state.config.query.results_max {
@@ -101,7 +104,7 @@ fn start(state: &Arc<State>, descriptor: FlightDescriptor, call: Call) -> Result
             polls.len()
         )));
     }
-    let id = Uuid::new_v4();
+    let key = (Uuid::new_v4(), call.owner());
     let (outcome_tx, outcome) = watch::channel(None);
     let shared = Arc::clone(state);
     let task = tokio::spawn(async move {
@@ -109,15 +112,15 @@ fn start(state: &Arc<State>, descriptor: FlightDescriptor, call: Call) -> Result
         // Nobody asks any more when it has expired.
         drop(outcome_tx.send(Some(outcome.map_err(|error| (error.kind(), error.message().to_owned())))));
     });
-    polls.insert(id, Polled { outcome, last_asked: Instant::now(), task: task.abort_handle() });
-    Ok(id)
+    polls.insert(key.clone(), Polled { outcome, last_asked: Instant::now(), task: task.abort_handle() });
+    Ok(key)
 }
 
-async fn wait(state: &State, id: FlightId) -> Result<PollInfo> {
+async fn wait(state: &State, key: Key) -> Result<PollInfo> {
     let unknown = || Error::not_found("the statement is not known: it was cancelled, or not polled for a minute");
     let mut outcome = {
         let mut polls = state.polls.lock();
-        let polled = polls.get_mut(&id).ok_or_else(unknown)?;
+        let polled = polls.get_mut(&key).ok_or_else(unknown)?;
         polled.last_asked = Instant::now();
         polled.outcome.clone()
     };
@@ -131,8 +134,8 @@ async fn wait(state: &State, id: FlightId) -> Result<PollInfo> {
         Ok(Err(_)) => Err(unknown()),
         // How far it is DuckDB tells for few statements, and then wrongly: nothing is better than that.
         Err(_) => Ok(PollInfo {
-            info: Some(FlightInfo::new().with_descriptor(descriptor(id))),
-            flight_descriptor: Some(descriptor(id)),
+            info: Some(FlightInfo::new().with_descriptor(descriptor(key.0))),
+            flight_descriptor: Some(descriptor(key.0)),
             progress: None,
             expiration_time: None,
         }),
@@ -155,33 +158,33 @@ fn polled(descriptor: &FlightDescriptor) -> Result<Option<FlightId>> {
 }
 
 /// CancelFlightInfo.
-pub(super) fn cancel_flight_info(state: &State, body: &Bytes) -> Result<Bytes> {
+pub(super) fn cancel_flight_info(state: &State, body: &Bytes, call: &Call) -> Result<Bytes> {
     let request = CancelFlightInfoRequest::decode(body.clone())
         .map_err(|error| Error::invalid("the request cannot be read").with_source(error))?;
     let info = request.info.ok_or_else(|| Error::invalid("the request has no FlightInfo"))?;
-    let status = if cancel(state, &info)? { CancelStatus::Cancelled } else { CancelStatus::NotCancellable };
+    let status = if cancel(state, &info, call)? { CancelStatus::Cancelled } else { CancelStatus::NotCancellable };
     Ok(CancelFlightInfoResult::new(status).encode_to_vec().into())
 }
 
 /// CancelQuery, the deprecated form of it.
-pub(super) fn cancel_query(state: &State, body: &Bytes) -> Result<Bytes> {
+pub(super) fn cancel_query(state: &State, body: &Bytes, call: &Call) -> Result<Bytes> {
     let request: ActionCancelQueryRequest = unpack(body)?;
     let info = FlightInfo::decode(request.info)
         .map_err(|error| Error::invalid("the FlightInfo cannot be read").with_source(error))?;
     // Flight's statuses have the numbers of Flight SQL's results.
-    let status = if cancel(state, &info)? { CancelStatus::Cancelled } else { CancelStatus::NotCancellable };
+    let status = if cancel(state, &info, call)? { CancelStatus::Cancelled } else { CancelStatus::NotCancellable };
     Ok(packed(&ActionCancelQueryResult { result: status.into() }))
 }
 
 /// Cancels what a FlightInfo leads to; false when there is nothing to cancel any more.
-fn cancel(state: &State, info: &FlightInfo) -> Result<bool> {
+fn cancel(state: &State, info: &FlightInfo, call: &Call) -> Result<bool> {
     let mut cancelled = false;
     if let Some(id) = info.flight_descriptor.as_ref().map(polled).transpose()?.flatten() {
-        cancelled |= state.polls.cancel(id);
+        cancelled |= state.polls.cancel(&(id, call.owner()));
     }
     for endpoint in &info.endpoint {
         if let Some(id) = flight_of(endpoint)? {
-            cancelled |= state.flights.cancel(id);
+            cancelled |= state.flights.cancel(id, call.owner());
         }
     }
     Ok(cancelled)
@@ -197,13 +200,13 @@ fn flight_of(endpoint: &FlightEndpoint) -> Result<Option<FlightId>> {
 }
 
 /// RenewFlightEndpoint: a result is kept for as long again. A query's ticket does not expire.
-pub(super) fn renew(state: &State, body: &Bytes) -> Result<Bytes> {
+pub(super) fn renew(state: &State, body: &Bytes, call: &Call) -> Result<Bytes> {
     let request = RenewFlightEndpointRequest::decode(body.clone())
         .map_err(|error| Error::invalid("the request cannot be read").with_source(error))?;
     let mut endpoint = request.endpoint.ok_or_else(|| Error::invalid("the request has no endpoint"))?;
     let ticket = endpoint.ticket.as_ref().ok_or_else(|| Error::invalid("the endpoint has no ticket"))?;
     if let Ticket::Result(Some(id)) = ticket::decode(&ticket.ticket)? {
-        endpoint.expiration_time = Some(state.flights.renew_result(id)?.into());
+        endpoint.expiration_time = Some(state.flights.renew_result(id, call.owner())?.into());
     }
     Ok(endpoint.encode_to_vec().into())
 }

@@ -14,11 +14,14 @@ use lru::LruCache;
 use uuid::Uuid;
 
 use crate::config;
-use crate::engine::{Canceller, Executed, Rows};
+use crate::engine::{Canceller, Executed, Owner, Rows};
 use crate::error::{Error, Result};
 
 /// The name of a flight.
 pub(super) type FlightId = Uuid;
+
+/// A flight, and who it is for: nobody else finds it, though they know its id.
+type Key = (FlightId, Owner);
 
 /// What is ready, and what runs.
 #[derive(Debug)]
@@ -30,17 +33,17 @@ pub(super) struct Flights {
 
 #[derive(Debug)]
 struct State {
-    plans: LruCache<FlightId, Rows>,
+    plans: LruCache<Key, Rows>,
     /// Bounded by the engine's threads, of which each has one.
-    running: HashMap<FlightId, Canceller>,
-    results: HashMap<FlightId, (Instant, Executed)>,
+    running: HashMap<Key, Canceller>,
+    results: HashMap<Key, (Instant, Executed)>,
 }
 
 /// A query that is being read; forgotten when dropped.
 #[derive(Debug)]
 pub(super) struct Running {
     flights: Arc<Flights>,
-    id: FlightId,
+    key: Key,
 }
 
 impl Flights {
@@ -54,29 +57,30 @@ impl Flights {
     }
 
     /// Keeps a query's plan for its DoGet; the oldest goes when there are too many.
-    pub(super) fn keep_plan(&self, rows: Rows) -> FlightId {
+    pub(super) fn keep_plan(&self, rows: Rows, owner: Owner) -> FlightId {
         let id = Uuid::new_v4();
-        let evicted = self.lock().plans.push(id, rows);
+        let evicted = self.lock().plans.push((id, owner), rows);
         drop(evicted);
         id
     }
 
     /// The plan of a flight, if it is still there.
-    pub(super) fn take_plan(&self, id: FlightId) -> Option<Rows> {
-        self.lock().plans.pop(&id)
+    pub(super) fn take_plan(&self, id: FlightId, owner: Owner) -> Option<Rows> {
+        self.lock().plans.pop(&(id, owner))
     }
 
     /// Notes that a flight is being read.
-    pub(super) fn run(self: &Arc<Self>, id: FlightId, canceller: Canceller) -> Running {
-        self.lock().running.insert(id, canceller);
-        Running { flights: Arc::clone(self), id }
+    pub(super) fn run(self: &Arc<Self>, id: FlightId, owner: Owner, canceller: Canceller) -> Running {
+        let key = (id, owner);
+        self.lock().running.insert(key.clone(), canceller);
+        Running { flights: Arc::clone(self), key }
     }
 
     /// Keeps a result; none when there are no rows to keep.
     ///
     /// # Errors
     /// `ResourceExhausted` when too many wait.
-    pub(super) fn keep_result(&self, executed: Executed) -> Result<Option<FlightId>> {
+    pub(super) fn keep_result(&self, executed: Executed, owner: Owner) -> Result<Option<FlightId>> {
         if executed.schema.fields().is_empty() {
             return Ok(None);
         }
@@ -89,21 +93,21 @@ impl Flights {
             )));
         }
         let id = Uuid::new_v4();
-        state.results.insert(id, (Instant::now(), executed));
+        state.results.insert((id, owner), (Instant::now(), executed));
         Ok(Some(id))
     }
 
     /// The result of a flight.
-    pub(super) fn result(&self, id: FlightId) -> Result<Executed> {
+    pub(super) fn result(&self, id: FlightId, owner: Owner) -> Result<Executed> {
         let state = self.lock();
-        let found = state.results.get(&id).filter(|(since, _)| since.elapsed() < self.results_expire);
+        let found = state.results.get(&(id, owner)).filter(|(since, _)| since.elapsed() < self.results_expire);
         found.map(|(_, executed)| executed.clone()).ok_or_else(|| self.gone())
     }
 
     /// Keeps a result for as long again; answers when it expires.
-    pub(super) fn renew_result(&self, id: FlightId) -> Result<SystemTime> {
+    pub(super) fn renew_result(&self, id: FlightId, owner: Owner) -> Result<SystemTime> {
         let mut state = self.lock();
-        let found = state.results.get_mut(&id).filter(|(since, _)| since.elapsed() < self.results_expire);
+        let found = state.results.get_mut(&(id, owner)).filter(|(since, _)| since.elapsed() < self.results_expire);
         let (since, _) = found.ok_or_else(|| self.gone())?;
         *since = Instant::now();
         Ok(self.expiration())
@@ -115,11 +119,12 @@ impl Flights {
     }
 
     /// Cancels a flight, whatever its state; false when there is none.
-    pub(super) fn cancel(&self, id: FlightId) -> bool {
+    pub(super) fn cancel(&self, id: FlightId, owner: Owner) -> bool {
+        let key = (id, owner);
         let mut state = self.lock();
-        let plan = state.plans.pop(&id);
-        let result = state.results.remove(&id);
-        let running = state.running.get(&id).cloned();
+        let plan = state.plans.pop(&key);
+        let result = state.results.remove(&key);
+        let running = state.running.get(&key).cloned();
         drop(state);
         if let Some(running) = &running {
             running.cancel();
@@ -141,6 +146,6 @@ impl Flights {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.flights.lock().running.remove(&self.id);
+        self.flights.lock().running.remove(&self.key);
     }
 }

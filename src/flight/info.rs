@@ -11,7 +11,8 @@ use super::encode::{schema_bytes, wire_schema};
 use super::prepared::Prepared;
 use super::ticket::{self, Query, Ticket};
 use super::{State, metadata, statement};
-use crate::engine::{Action, Bound, Call, Started};
+use crate::access::Operation;
+use crate::engine::{Action, Bound, Call, SCHEMA, Started};
 use crate::error::{Error, Result};
 
 /// What a descriptor leads to. A statement that changes something runs here, once: some clients never come for its rows.
@@ -23,7 +24,7 @@ pub(super) async fn flight_info(state: &State, descriptor: FlightDescriptor, cal
             query(state, sql, None, &call.clone().within(transaction)).await?
         }
         Command::PreparedQuery(handle) => {
-            let Prepared { sql, transaction, bound } = state.prepared.find(&handle)?;
+            let Prepared { sql, transaction, bound } = state.prepared.find(&handle, call.owner())?;
             query(state, sql, bound, &call.clone().within(transaction)).await?
         }
         Command::Metadata(command) => (metadata::schema(&command)?, Ticket::Metadata(command), -1),
@@ -38,6 +39,7 @@ pub(super) async fn flight_info(state: &State, descriptor: FlightDescriptor, cal
 }
 
 async fn table(state: &State, name: String, call: &Call) -> Result<(SchemaRef, Ticket, i64)> {
+    call.may(Operation::Read(&name))?;
     let table = state.engine.describe(name, call).await?;
     let rows = state.engine.row_count(table.name.clone()).await?;
     Ok((wire_schema(&table.arrow_schema), Ticket::Table(table.name), rows))
@@ -47,7 +49,7 @@ async fn table(state: &State, name: String, call: &Call) -> Result<(SchemaRef, T
 async fn query(state: &State, sql: String, bound: Option<Bound>, call: &Call) -> Result<(SchemaRef, Ticket, i64)> {
     if let Started::Rows(rows) = state.engine.query(sql.clone(), bound.clone(), call).await? {
         let schema = wire_schema(rows.schema());
-        let flight = Some(state.flights.keep_plan(rows));
+        let flight = Some(state.flights.keep_plan(rows, call.owner()));
         let ticket = Query { sql, flight, transaction: call.transaction, bound: bound.is_some() };
         return Ok((schema, Ticket::Query(ticket), -1));
     }
@@ -55,19 +57,22 @@ async fn query(state: &State, sql: String, bound: Option<Bound>, call: &Call) ->
     let schema = wire_schema(&executed.schema);
     let rows: usize = executed.batches.iter().map(arrow::array::RecordBatch::num_rows).sum();
     let records = executed.changed.map_or(rows as u64, |changed| changed);
-    let id = state.flights.keep_result(executed)?;
+    let id = state.flights.keep_result(executed, call.owner())?;
     Ok((schema, Ticket::Result(id), i64::try_from(records).unwrap_or(-1)))
 }
 
 /// The columns that a descriptor's rows have; nothing runs.
 pub(super) async fn schema(state: &State, descriptor: FlightDescriptor, call: &Call) -> Result<SchemaResult> {
     let schema = match command::decode(Some(&descriptor))? {
-        Command::Table(name) => wire_schema(&state.engine.describe(name, call).await?.arrow_schema),
+        Command::Table(name) => {
+            call.may(Operation::Read(&name))?;
+            wire_schema(&state.engine.describe(name, call).await?.arrow_schema)
+        }
         Command::Query(Statement { sql, transaction }) | Command::Update(Statement { sql, transaction }) => {
             planned_schema(state, sql, &call.clone().within(transaction)).await?
         }
         Command::PreparedQuery(handle) | Command::PreparedUpdate(handle) => {
-            let Prepared { sql, transaction, .. } = state.prepared.find(&handle)?;
+            let Prepared { sql, transaction, .. } = state.prepared.find(&handle, call.owner())?;
             planned_schema(state, sql, &call.clone().within(transaction)).await?
         }
         Command::Metadata(command) => metadata::schema(&command)?,
@@ -92,7 +97,8 @@ pub(super) async fn list(state: &State, expression: &Bytes, call: &Call) -> Resu
         .map_err(|_| Error::invalid("the criteria are a LIKE pattern of table names, in UTF-8"))?;
     let pattern = (!pattern.is_empty()).then(|| pattern.to_owned());
     let mut flights = Vec::new();
-    for listing in state.engine.tables(None, pattern).await? {
+    let listings = state.engine.tables(None, pattern).await?;
+    for listing in listings.into_iter().filter(|listing| call.may_read(SCHEMA, &listing.name)) {
         let description = match state.engine.describe(listing.name.clone(), call).await {
             Ok(description) => description,
             // A table dropped meanwhile, or a view over one: the others are listed all the same.

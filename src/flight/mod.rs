@@ -216,7 +216,9 @@ impl FlightService for Service {
             Command::PreparedUpdate(handle) => {
                 one_answer(prepared::put_update(&state, &handle, first, messages, call).await)
             }
-            Command::PreparedQuery(handle) => one_answer(prepared::put_query(&state, &handle, first, messages).await),
+            Command::PreparedQuery(handle) => {
+                one_answer(prepared::put_query(&state, &handle, first, messages, &call).await)
+            }
             other => Err(status::from_error(other.refuse("DoPut"))),
         }
     }

@@ -20,12 +20,15 @@ use uuid::Uuid;
 use super::encode::{schema_bytes, wire_schema};
 use super::session::transaction_id;
 use super::{State, put, status};
-use crate::engine::{Action, Bound, Call, TransactionId};
+use crate::engine::{Action, Bound, Call, Owner, TransactionId};
 use crate::error::{Error, Result};
 
 /// The prepared statements of all clients.
 #[derive(Debug)]
-pub(super) struct PreparedStatements(Mutex<LruCache<Uuid, Prepared>>);
+pub(super) struct PreparedStatements(Mutex<LruCache<Key, Prepared>>);
+
+/// A statement's handle, and who it is for.
+type Key = (Uuid, Owner);
 
 /// A prepared statement.
 #[derive(Clone, Debug)]
@@ -43,38 +46,38 @@ impl PreparedStatements {
         Self(Mutex::new(LruCache::new(NonZeroUsize::new(count_max).unwrap_or(NonZeroUsize::MIN))))
     }
 
-    fn add(&self, prepared: Prepared) -> Bytes {
+    fn add(&self, prepared: Prepared, owner: Owner) -> Bytes {
         let handle = Uuid::new_v4();
-        let evicted = self.lock().push(handle, prepared);
+        let evicted = self.lock().push((handle, owner), prepared);
         drop(evicted);
         Bytes::copy_from_slice(handle.as_bytes())
     }
 
     /// The statement of a handle.
-    pub(super) fn find(&self, handle: &Bytes) -> Result<Prepared> {
-        parse(handle).and_then(|handle| self.lock().get(&handle).cloned()).ok_or_else(unknown)
+    pub(super) fn find(&self, handle: &Bytes, owner: Owner) -> Result<Prepared> {
+        parse(handle, owner).and_then(|key| self.lock().get(&key).cloned()).ok_or_else(unknown)
     }
 
-    fn bind(&self, handle: &Bytes, bound: Option<Bound>) -> Result<()> {
-        let handle = parse(handle).ok_or_else(unknown)?;
+    fn bind(&self, handle: &Bytes, owner: Owner, bound: Option<Bound>) -> Result<()> {
+        let key = parse(handle, owner).ok_or_else(unknown)?;
         let mut statements = self.lock();
-        statements.get_mut(&handle).ok_or_else(unknown)?.bound = bound;
+        statements.get_mut(&key).ok_or_else(unknown)?.bound = bound;
         Ok(())
     }
 
     /// Closes a statement. One that is not known is closed already.
-    pub(super) fn close(&self, handle: &Bytes) {
-        let closed = parse(handle).and_then(|handle| self.lock().pop(&handle));
+    pub(super) fn close(&self, handle: &Bytes, owner: Owner) {
+        let closed = parse(handle, owner).and_then(|key| self.lock().pop(&key));
         drop(closed);
     }
 
-    fn lock(&self) -> MutexGuard<'_, LruCache<Uuid, Prepared>> {
+    fn lock(&self) -> MutexGuard<'_, LruCache<Key, Prepared>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn parse(handle: &Bytes) -> Option<Uuid> {
-    Uuid::from_slice(handle).ok()
+fn parse(handle: &Bytes, owner: Owner) -> Option<Key> {
+    Uuid::from_slice(handle).ok().map(|handle| (handle, owner))
 }
 
 fn unknown() -> Error {
@@ -113,7 +116,7 @@ pub(super) async fn create(
         Action::ChangeWithRows(None) => (Bytes::new(), false),
     };
     let result = CreateResult {
-        prepared_statement_handle: state.prepared.add(Prepared { sql, transaction, bound: None }),
+        prepared_statement_handle: state.prepared.add(Prepared { sql, transaction, bound: None }, call.owner()),
         dataset_schema,
         parameter_schema: schema_bytes(&parameter_schema(&plan.parameters, types_open))?,
         is_update: Some(is_update),
@@ -141,7 +144,7 @@ pub(super) async fn put_update(
     messages: Streaming<FlightData>,
     call: Call,
 ) -> Result<PutResult> {
-    let Prepared { sql, transaction, bound } = state.prepared.find(handle)?;
+    let Prepared { sql, transaction, bound } = state.prepared.find(handle, call.owner())?;
     // arrow-rs binds in a call of its own, before.
     let bound = read_parameters(state, first, messages).await?.or(bound);
     put::update(state, sql, bound, &call.within(transaction)).await
@@ -153,9 +156,10 @@ pub(super) async fn put_query(
     handle: &Bytes,
     first: FlightData,
     messages: Streaming<FlightData>,
+    call: &Call,
 ) -> Result<PutResult> {
     let bound = read_parameters(state, first, messages).await?;
-    state.prepared.bind(handle, bound)?;
+    state.prepared.bind(handle, call.owner(), bound)?;
     let result = DoPutPreparedStatementResult { prepared_statement_handle: Some(handle.clone()) };
     Ok(PutResult { app_metadata: result.encode_to_vec().into() })
 }

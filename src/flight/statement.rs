@@ -6,7 +6,7 @@ use super::encode::Outgoing;
 use super::flights::FlightId;
 use super::ticket::{Query, Ticket};
 use super::{State, metadata};
-use crate::engine::{Bound, Call, Executed, Execution, Rows, Started};
+use crate::engine::{Bound, Call, Executed, Execution, Owner, Rows, Started};
 use crate::error::{Error, Result};
 use crate::ingest;
 
@@ -16,7 +16,7 @@ pub(super) async fn get(state: &State, ticket: Ticket, call: Call) -> Result<Out
         Ticket::Query(query) => run(state, query, call).await,
         Ticket::Table(name) => Ok(state.engine.scan(name, &call).await?.into()),
         Ticket::Result(None) => Ok(Executed::default().into()),
-        Ticket::Result(Some(id)) => Ok(state.flights.result(id)?.into()),
+        Ticket::Result(Some(id)) => Ok(state.flights.result(id, call.owner())?.into()),
         Ticket::Metadata(command) => metadata::rows(state, &call, command).await,
     }
 }
@@ -24,10 +24,10 @@ pub(super) async fn get(state: &State, ticket: Ticket, call: Call) -> Result<Out
 /// Runs the plan that GetFlightInfo has made; plans again if it is gone.
 async fn run(state: &State, query: Query, call: Call) -> Result<Outgoing> {
     if let Some(id) = query.flight
-        && let Some(mut rows) = state.flights.take_plan(id)
+        && let Some(mut rows) = state.flights.take_plan(id, call.owner())
         && rows.start(call.deadline)
     {
-        return Ok(watched(state, id, rows));
+        return Ok(watched(state, id, call.owner(), rows));
     }
     if query.bound {
         return Err(Error::not_found(
@@ -37,7 +37,7 @@ async fn run(state: &State, query: Query, call: Call) -> Result<Outgoing> {
     let call = call.within(query.transaction);
     match state.engine.query(query.sql.clone(), None, &call).await? {
         Started::Rows(rows) => match query.flight {
-            Some(id) => Ok(watched(state, id, rows)),
+            Some(id) => Ok(watched(state, id, call.owner(), rows)),
             None => Ok(rows.into()),
         },
         Started::Change => Ok(execute(state, query.sql, None, &call).await?.into()),
@@ -45,8 +45,8 @@ async fn run(state: &State, query: Query, call: Call) -> Result<Outgoing> {
 }
 
 /// The rows of a query that can be cancelled by its flight while it is read.
-fn watched(state: &State, id: FlightId, rows: Rows) -> Outgoing {
-    let running = state.flights.run(id, rows.canceller());
+fn watched(state: &State, id: FlightId, owner: Owner, rows: Rows) -> Outgoing {
+    let running = state.flights.run(id, owner, rows.canceller());
     let mut outgoing = Outgoing::from(rows);
     outgoing.batches = outgoing.batches.inspect(move |_| _ = &running).boxed();
     outgoing

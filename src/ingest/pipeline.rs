@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::coerce::{Coercer, Limits, Plain};
 use super::keys::Keys;
 use super::{Mode, OnDuplicate, Request};
+use crate::access::{self, Operation};
 use crate::config::Config;
 use crate::engine::{
     Call, Chunk, Engine, Opened, Outcome, Provenance, ROW_COLUMN, SmallAppend, TablePlace, Target, Writer,
@@ -168,6 +169,7 @@ impl Ingest {
         let stream = budget.stream()?;
         let mut request = request;
         request.place = request.place.or_schema(engine.settings(call)?.schema);
+        check_permission(&request, call)?;
         let kind = resolve_kind(engine, &request, schema, call).await?;
         let prepare = Prepare::new(kind, schema, &request, budget)?;
         let every_batch = request.every_batch;
@@ -354,6 +356,15 @@ fn as_duckdb_reads(field: &Field) -> Field {
         ("ARROW:extension:metadata".to_owned(), String::new()),
     ]);
     field.clone().with_metadata(metadata)
+}
+
+/// Whether the caller may write where the stream goes.
+fn check_permission(request: &Request, call: &Call) -> Result<()> {
+    match &request.place {
+        TablePlace::Temporary => call.may(Operation::WriteOwn),
+        TablePlace::Schema(schema) => call.may(Operation::Write(&access::table_name(schema, &request.table))),
+        TablePlace::Unsaid | TablePlace::Main => call.may(Operation::Write(&request.table)),
+    }
 }
 
 /// The kind of a stream: as asked, else that of the table it is added to, else what its columns are.

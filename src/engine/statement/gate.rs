@@ -4,6 +4,7 @@ use duckdb_neo::connection::Connection;
 use duckdb_neo::query_result::StatementType;
 
 use super::scan::{self, Setting};
+use super::targets;
 use crate::engine::work::Work;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -30,12 +31,30 @@ impl Work {
             StatementType::Pragma | StatementType::Call if !scan::only_looks(self.connection(), sql)? => {
                 forbidden("a PRAGMA or CALL that does more than look")
             }
+            StatementType::Create => match scan::creates(self.connection(), sql, &["secret", "trigger"])? {
+                Some(what) => Err(Error::new(
+                    ErrorKind::PermissionDenied,
+                    format!("CREATE {} is not offered: it would act with the rights of others", what.to_uppercase()),
+                )),
+                None => Ok(()),
+            },
+            StatementType::Explain => self.refuse_analyzed(sql),
             // An EXECUTE would hide what it runs from every check.
             StatementType::Prepare | StatementType::Execute => Err(Error::unimplemented(
                 "PREPARE and EXECUTE are not offered in SQL: the protocol's prepared statements are",
             )),
             _ => Ok(()),
         }
+    }
+
+    /// EXPLAIN ANALYZE runs what it explains, and nothing else here would look at that.
+    fn refuse_analyzed(&self, sql: &str) -> Result<()> {
+        let Some(analyzed) = scan::analyzed(self.connection(), sql)? else { return Ok(()) };
+        let statement_type = super::single(self.connection(), analyzed)?.get_type()?;
+        if statement_type == StatementType::Select && targets::of(self.connection(), analyzed)?.is_empty() {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::PermissionDenied, "EXPLAIN ANALYZE is for queries: it would run the statement"))
     }
 
     pub(super) fn limit_length(&self, sql: &str) -> Result<()> {

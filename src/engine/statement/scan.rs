@@ -72,6 +72,39 @@ pub(super) fn transaction_end(connection: &Connection, sql: &str) -> Result<Opti
     })
 }
 
+/// What an EXPLAIN ANALYZE analyzes; none: it is an EXPLAIN that runs nothing.
+pub(super) fn analyzed<'a>(connection: &Connection, sql: &'a str) -> Result<Option<&'a str>> {
+    let tokens = tokens(connection, sql)?;
+    let mut at = 1;
+    let mut analyzes = false;
+    while let Some(token) = tokens.get(at) {
+        if token.is("analyze") {
+            analyzes = true;
+        } else if at == 1 && token.is("(") {
+            let Some(length) = tokens.iter().skip(at).position(|token| token.is(")")) else { break };
+            let options = &tokens[at..at + length];
+            // Without words for options it is what is explained that stands in parentheses.
+            if !options.get(1).is_some_and(|word| ["analyze", "format"].iter().any(|known| word.is(known))) {
+                break;
+            }
+            analyzes |= options.iter().any(|token| token.is("analyze"));
+            at += length;
+        } else {
+            break;
+        }
+        at += 1;
+    }
+    Ok(tokens.get(at).filter(|_| analyzes).and_then(|token| sql.get(token.start..)))
+}
+
+/// The one of `kinds` that a CREATE makes.
+pub(super) fn creates<'a>(connection: &Connection, sql: &str, kinds: &[&'a str]) -> Result<Option<&'a str>> {
+    const BEFORE: &[&str] = &["create", "or", "replace", "temp", "temporary", "persistent"];
+    let tokens = tokens(connection, sql)?;
+    let what = tokens.iter().find(|token| !BEFORE.iter().any(|word| token.is(word)));
+    Ok(what.and_then(|what| kinds.iter().find(|kind| what.is(kind)).copied()))
+}
+
 /// Whether it makes something that only a session keeps: TEMP, or a name in the catalog `temp`.
 pub(super) fn creates_temporary(connection: &Connection, sql: &str) -> Result<bool> {
     const WHAT: &[&str] = &["table", "view", "macro", "function", "sequence", "type"];

@@ -44,7 +44,8 @@ pub(super) fn reference_schema() -> SchemaRef {
 
 /// The primary key of a table.
 pub(super) async fn primary(state: &State, call: &Call, table: Named, schema: SchemaRef) -> Result<RecordBatch> {
-    let keys = state.engine.primary_key(table, call).await?;
+    let mut keys = state.engine.primary_key(table, call).await?;
+    keys.retain(|key| call.may_read(&key.schema, &key.table));
     let text = |of: fn(&KeyColumn) -> &str| column(StringArray::from_iter_values(keys.iter().map(of)));
     let columns = vec![
         text(|key| &key.catalog),
@@ -68,6 +69,9 @@ pub(super) async fn references(
     // What refers to a table is ordered by who refers to it; all else by what is referred to.
     let by_foreign = foreign.is_none();
     let mut references = state.engine.references(primary, foreign, call).await?;
+    references.retain(|reference| {
+        [&reference.primary_table, &reference.foreign_table].iter().all(|table| call.may_read(&reference.schema, table))
+    });
     references.sort_by(|a, b| order(a, by_foreign).cmp(&order(b, by_foreign)));
     let text = |of: fn(&Reference) -> &str| column(StringArray::from_iter_values(references.iter().map(of)));
     let names =

@@ -1,4 +1,5 @@
-//! Generates the Rust types of `proto/` with prost. protox compiles the files, so nobody needs protoc.
+//! Generates the Rust types of `proto/` with prost (protox compiles the files, so nobody needs protoc), and compiles the part of the
+//! engine's guard that is C++.
 
 use std::io::Result;
 use std::path::PathBuf;
@@ -46,7 +47,29 @@ const JSON_FIELDS: &[(&str, &str)] = &[
     ("TableSchema.kind", "table_kind"),
 ];
 
+/// What walks DuckDB's bound plans.
+const GUARD: &str = "src/engine/guard/plan.cpp";
+
 fn main() -> Result<()> {
+    compile_guard();
+    generate_messages()
+}
+
+/// Against the headers that libduckdb-sys has compiled DuckDB with, and with the same options.
+fn compile_guard() {
+    println!("cargo:rerun-if-changed={GUARD}");
+    let include = std::env::var_os("DEP_DUCKDB_INCLUDE").expect("libduckdb-sys tells where DuckDB's headers are");
+    cc::Build::new()
+        .cpp(true)
+        .std("c++17")
+        .file(GUARD)
+        .include(include)
+        .define("NDEBUG", None)
+        .warnings(false)
+        .compile("merganser_guard");
+}
+
+fn generate_messages() -> Result<()> {
     println!("cargo:rerun-if-changed=proto");
     let descriptors = protox::compile(FILES, ["proto"]).map_err(std::io::Error::other)?;
     let mut config = prost_build::Config::new();

@@ -1,0 +1,70 @@
+//! The names of DuckDB's own functions, types and schemas. The server's statements rely on them, so nobody may make a macro, type or
+//! schema that hides one.
+
+use std::collections::HashSet;
+
+use duckdb_neo::Parameters;
+use duckdb_neo::connection::Connection;
+
+use crate::engine::CATALOG;
+use crate::error::{Error, Result};
+
+/// DuckDB's own schemas, where the server's statements look things up.
+const SCHEMAS: &[&str] = &["information_schema", "main", "pg_catalog", "system", "temp"];
+
+/// The names, in lowercase.
+#[derive(Debug)]
+pub(in crate::engine) struct Builtins(HashSet<String>);
+
+impl Builtins {
+    /// The names that the instance has before a user's file adds any.
+    pub(in crate::engine) fn load(connection: &Connection) -> Result<Self> {
+        let sql = format!(
+            "SELECT lower(function_name) FROM duckdb_functions() WHERE database_name <> '{CATALOG}' \
+             UNION SELECT lower(type_name) FROM duckdb_types() WHERE database_name <> '{CATALOG}'"
+        );
+        Ok(Self(names(connection, &sql)?.into_iter().collect()))
+    }
+
+    /// Whether a macro or type of this name would hide one of DuckDB's.
+    pub(in crate::engine) fn have(&self, name: &str) -> bool {
+        self.0.contains(&name.to_lowercase())
+    }
+
+    /// Whether a schema of this name would hide one of DuckDB's.
+    pub(in crate::engine) fn have_schema(name: &str) -> bool {
+        SCHEMAS.iter().any(|known| known.eq_ignore_ascii_case(name))
+    }
+
+    /// Refuses a data file in which somebody has hidden one: the server's own statements would run what they say.
+    pub(in crate::engine) fn check_file(&self, connection: &Connection) -> Result<()> {
+        let sql = format!(
+            "SELECT function_name FROM duckdb_functions() WHERE database_name = '{CATALOG}' \
+             UNION SELECT type_name FROM duckdb_types() WHERE database_name = '{CATALOG}' AND NOT internal"
+        );
+        let hidden = names(connection, &sql)?.into_iter().find(|name| self.have(name));
+        let schemas = format!(
+            "SELECT schema_name FROM duckdb_schemas() WHERE database_name = '{CATALOG}' AND NOT internal \
+             AND schema_name IN ('information_schema', 'pg_catalog', 'system', 'temp')"
+        );
+        match hidden.or(names(connection, &schemas)?.into_iter().next()) {
+            None => Ok(()),
+            Some(name) => Err(Error::precondition(format!(
+                "the database file has a macro, type or schema named {name:?}, which hides DuckDB's own of that name: \
+                 drop it with DuckDB first"
+            ))),
+        }
+    }
+}
+
+fn names(connection: &Connection, sql: &str) -> Result<Vec<String>> {
+    let mut result = connection.query(sql, Parameters::None)?;
+    let mut names = Vec::new();
+    while let Some(chunk) = result.next_chunk()? {
+        let column = chunk.get_vector_at::<String>(0)?.reader()?;
+        for row in 0..chunk.row_count()? {
+            names.extend(column.get(row)?.map(str::to_owned));
+        }
+    }
+    Ok(names)
+}
