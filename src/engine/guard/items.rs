@@ -94,7 +94,7 @@ impl Item<'_> {
     fn read(&self, principal: &Principal) -> Result<()> {
         match self.place()? {
             Place::Own => Ok(()),
-            Place::Data if metadata::is_server_table(self.name) => principal.may(Operation::ReadCatalog),
+            Place::Data if self.is_server_table() => principal.may(Operation::ReadCatalog),
             Place::Data => principal.may(Operation::Read(&self.granted_name())),
         }
     }
@@ -102,7 +102,7 @@ impl Item<'_> {
     fn write(&self, caller: &Caller) -> Result<()> {
         match self.place()? {
             Place::Own => return caller.principal.may(Operation::WriteOwn),
-            Place::Data if metadata::is_server_table(self.name) => {
+            Place::Data if self.is_server_table() => {
                 return Err(refused(format!("`{}` is written by the server only", self.name)));
             }
             Place::Data => caller.principal.may(Operation::Write(&self.granted_name()))?,
@@ -227,6 +227,10 @@ impl Item<'_> {
             return Ok(Place::Own);
         }
         Err(refused(format!("catalog {} is not for users: tables are in {CATALOG}", self.catalog)))
+    }
+
+    fn is_server_table(&self) -> bool {
+        self.granted_name() == self.name && metadata::is_server_table(self.name)
     }
 
     /// The name as grants name it.

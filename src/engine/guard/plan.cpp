@@ -240,6 +240,9 @@ private:
 		case LogicalOperatorType::LOGICAL_INTERSECT:
 		case LogicalOperatorType::LOGICAL_RECURSIVE_CTE:
 		case LogicalOperatorType::LOGICAL_MATERIALIZED_CTE:
+		// The C API's prepared statements; what they run was told when it was bound.
+		case LogicalOperatorType::LOGICAL_PREPARE:
+		case LogicalOperatorType::LOGICAL_EXECUTE:
 		// What a trigger runs stands below it.
 		case LogicalOperatorType::LOGICAL_TRIGGER:
 		case LogicalOperatorType::LOGICAL_TRANSACTION:
