@@ -1,6 +1,7 @@
 //! One piece of engine work: a connection, whether it was cancelled, and the right to run statements.
 
 use std::cell::Cell;
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -18,7 +19,7 @@ use super::session::{Extensions, InUse, Lease, Place, Settings, Wants};
 use super::slots::{Slot, Slots};
 use super::threads::Use;
 use super::types::Export;
-use super::{Call, Engine, Inner, ffi, guard, recovery, statement, timezone, types};
+use super::{Call, Database, Engine, Inner, ffi, guard, recovery, statement, timezone, types};
 use crate::error::{Error, Result};
 
 /// The setting of a connection that has its plans optimized.
@@ -239,10 +240,20 @@ impl Work {
             Engine(Arc::clone(&self.engine)).start_recovery();
         }
         let error = self.cancel.explain(error);
-        match self.engine.database.path.as_deref().and_then(std::path::Path::to_str) {
-            Some(path) => error.replacing(path, "<database file>"),
-            None => error,
-        }
+        let Database { path, temp_directory, .. } = &self.engine.database;
+        let file = path.as_deref();
+        let places = [
+            (file, "<database file>"),
+            (temp_directory.as_deref(), "<temp directory>"),
+            (file.and_then(Path::parent), "<database directory>"),
+        ];
+        places.into_iter().fold(error, |error, (path, shown)| {
+            let path = path.and_then(Path::to_str).filter(|path| path.len() > 1);
+            match path {
+                Some(path) => error.replacing(path, shown),
+                None => error,
+            }
+        })
     }
 
     /// Waits for the right to run a statement.
