@@ -16,12 +16,13 @@ const PREFIX: &str = "MERGANSER_";
 /// The setting that has more names than its own variable: from weak to strong.
 const FILTER: (&str, [&str; 2]) = ("log.filter", ["RUST_LOG", "MERGANSER_LOG"]);
 /// Variables that are no settings of the server: the client commands' and the tests' own.
-const NOT_SETTINGS: [&str; 6] = [
+const NOT_SETTINGS: [&str; 7] = [
     "MERGANSER_BIN",
     "MERGANSER_LOG",
     "MERGANSER_PASSWORD",
     "MERGANSER_SERVER",
     "MERGANSER_SKIP_CLIENT_TESTS",
+    "MERGANSER_TOKEN",
     "MERGANSER_USER",
 ];
 /// How many letters a name may be off to be a typing mistake.

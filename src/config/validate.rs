@@ -8,8 +8,11 @@ use humantime_serde::re::humantime::format_duration;
 use tracing_subscriber::EnvFilter;
 
 use super::{Config, text};
+use crate::access::Role;
 use crate::error::{Error, Result};
 
+/// What RFC 7518 asks of a key of HS256.
+const SECRET_BYTES_MIN: usize = 32;
 /// What no setting of a count may exceed: far above any use, far below what overflows.
 const COUNT_MAX: usize = 10_000_000;
 
@@ -19,6 +22,7 @@ impl Config {
         self.validate_counts()?;
         self.validate_sizes()?;
         self.validate_durations()?;
+        self.validate_jwt()?;
         self.validate_texts()
     }
 
@@ -33,6 +37,12 @@ impl Config {
         count("query.results_max", query.results_max, 1, COUNT_MAX)?;
         count("query.plans_max", query.plans_max, 1, 4096)?;
         count("query.prepared_max", query.prepared_max, 1, COUNT_MAX)?;
+        count("auth.verifications_max", self.auth.verifications_max, 1, 1024)?;
+        count("auth.verified_max", self.auth.verified_max, 1, COUNT_MAX)?;
+        count("auth.attempts_max", self.auth.attempts_max as usize, 1, COUNT_MAX)?;
+        count("auth.attempts_per_address_max", self.auth.attempts_per_address_max as usize, 1, COUNT_MAX)?;
+        count("auth.attempts_tracked_max", self.auth.attempts_tracked_max, 1, COUNT_MAX)?;
+        count("jwt.keys_max", self.jwt.keys_max, 1, 4096)?;
         count("session.sessions_max", self.session.sessions_max, 1, COUNT_MAX)?;
         count("session.transactions_max", self.session.transactions_max, 1, COUNT_MAX)?;
         count("ingest.streams_max", ingest.streams_max, 1, 4096)?;
@@ -50,6 +60,7 @@ impl Config {
         size("engine.statement_bytes_max", engine.statement_bytes_max, kib(1), mib(64))?;
         size("engine.stack_bytes", engine.stack_bytes, mib(16), gib(1))?;
         size("engine.checkpoint_threshold", engine.checkpoint_threshold, mib(1), ByteSize::tib(1))?;
+        size("jwt.response_bytes_max", self.jwt.response_bytes_max, kib(1), mib(16))?;
         size("query.batch_bytes_max", self.query.batch_bytes_max, kib(64), gib(1))?;
         size("query.result_bytes_max", self.query.result_bytes_max, kib(64), gib(16))?;
         size("query.parameters_bytes_max", self.query.parameters_bytes_max, kib(64), gib(16))?;
@@ -68,11 +79,46 @@ impl Config {
         duration("server.shutdown_grace", self.server.shutdown_grace, zero, day)?;
         duration("engine.statements_queue_wait", self.engine.statements_queue_wait, zero, day)?;
         duration("engine.query_timeout", self.engine.query_timeout, zero, day * 30)?;
+        duration("auth.session_token_expire", self.auth.session_token_expire, second, day * 365)?;
+        duration("auth.verifications_wait", self.auth.verifications_wait, millisecond, day)?;
+        duration("auth.verified_expire", self.auth.verified_expire, zero, day)?;
+        duration("auth.attempts_window", self.auth.attempts_window, second, day)?;
+        duration("jwt.leeway", self.jwt.leeway, zero, day)?;
+        duration("jwt.keys_expire", self.jwt.keys_expire, second, day * 30)?;
+        duration("jwt.keys_refetch", self.jwt.keys_refetch, second, day)?;
+        duration("jwt.fetch_timeout", self.jwt.fetch_timeout, millisecond, day)?;
         duration("query.results_expire", self.query.results_expire, second, day)?;
         duration("query.plans_expire", self.query.plans_expire, millisecond, day)?;
         duration("session.idle_timeout", self.session.idle_timeout, second, day * 30)?;
         duration("session.transaction_idle_timeout", self.session.transaction_idle_timeout, second, day * 30)?;
         duration("ingest.idle_timeout", self.ingest.idle_timeout, millisecond, day)
+    }
+
+    fn validate_jwt(&self) -> Result<()> {
+        let jwt = &self.jwt;
+        let keys = [
+            ("jwt.secret", !jwt.secret.is_empty()),
+            ("jwt.public_key_file", !jwt.public_key_file.as_os_str().is_empty()),
+            ("jwt.jwks_url", !jwt.jwks_url.is_empty()),
+        ];
+        let mut set = keys.iter().filter(|(_, is_set)| *is_set).map(|(key, _)| *key);
+        let (first, second) = (set.next(), set.next());
+        if let (Some(first), Some(second)) = (first, second) {
+            return Err(Error::invalid(format!("`{first}` and `{second}` are both set: keys have one source")));
+        }
+        match (first, jwt.issuer.is_empty(), jwt.audience.is_empty()) {
+            (Some(key), true, _) => return Err(Error::invalid(format!("`{key}` is set without `jwt.issuer`"))),
+            (_, false, true) => return Err(Error::invalid("`jwt.issuer` is set without `jwt.audience`")),
+            _ => {}
+        }
+        if !jwt.secret.is_empty() && jwt.secret.len() < SECRET_BYTES_MIN {
+            return Err(Error::invalid(format!("`jwt.secret` has less than {SECRET_BYTES_MIN} bytes")));
+        }
+        if !jwt.role_default.is_empty() {
+            let unknown = |error: Error| refuse("jwt.role_default", &jwt.role_default, "is no role").with_source(error);
+            jwt.role_default.parse::<Role>().map_err(unknown)?;
+        }
+        Ok(())
     }
 
     fn validate_texts(&self) -> Result<()> {
