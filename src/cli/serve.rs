@@ -26,11 +26,8 @@ pub(super) async fn run(args: Args) -> Result<()> {
     let server = Server::start(loaded.config, &environment).await?;
     let stop = stop_signal()?;
     tracing::info!("serving the {}", server.describe());
-    if !server.address().ip().is_loopback() {
-        tracing::warn!(
-            "there are no users and no TLS yet: whoever reaches {} may read and change everything",
-            server.address()
-        );
+    if !server.has_users() && !server.address().ip().is_loopback() {
+        tracing::warn!("there are no users: whoever reaches {} may read and change everything", server.address());
     }
     let uri = uri(&server);
     output::print(&format!("listening on {uri}\n{}", connect_line(&uri)))?;

@@ -3,42 +3,28 @@
 //! A session is named by a token that the server has signed, and a client carries it as its Bearer token or as a cookie;
 //! never by the address of a connection, which a proxy may share. A call without one is offered one in its answer's headers.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use arrow::datatypes::DataType;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use futures::future::{Either, Ready, ready};
-use futures::{FutureExt, future::Map};
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
+use jiff::Timestamp;
 use tonic::body::Body;
 use tonic::codegen::http::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderValue, SET_COOKIE, USER_AGENT};
 use tonic::codegen::http::{Request, Response};
 use tonic::server::NamedService;
+use tonic::transport::server::TcpConnectInfo;
 use tower::Service;
 use uuid::Uuid;
 
 use super::{body, status};
-use crate::access::{Principal, Role};
-use crate::config::Auth;
+use crate::access::{Authority, ClientCertificate, Credentials, Now, Principal};
 use crate::engine::SessionKey;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 
 /// The cookie that names the session.
 const COOKIE_NAME: &str = "merganser_session";
-
-/// Bytes of a token: a random UUID and its signature.
-const ID_BYTES: usize = 16;
-const TOKEN_BYTES: usize = 48;
-
-/// Go's driver leaves the padding out.
-const BASIC: GeneralPurpose = GeneralPurpose::new(
-    &base64::alphabet::STANDARD,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-);
 
 /// Who calls, as far as it is known.
 #[derive(Clone, Debug)]
@@ -49,6 +35,8 @@ pub(super) struct Caller {
     pub(super) session: Option<SessionKey>,
     /// The session that its answer offers, when it is in none.
     pub(super) offered: Option<SessionKey>,
+    /// The token of its session, or of the one that it is offered.
+    pub(super) token: Arc<str>,
     /// Whether the call has Basic credentials.
     pub(super) has_basic: bool,
     /// Whether it is the JDBC driver, which cannot bind anything to a parameter of type Null.
@@ -60,108 +48,44 @@ impl Caller {
     pub(super) fn open_type(&self) -> DataType {
         if self.is_jdbc { DataType::Utf8 } else { DataType::Null }
     }
-
-    /// The token of its session, or of the one that it is offered.
-    pub(super) fn token(&self) -> Option<&SessionKey> {
-        self.session.as_ref().or(self.offered.as_ref())
-    }
 }
 
-/// Checks credentials, and issues and checks the tokens of sessions.
-#[derive(Clone)]
-pub(super) struct Authority(Arc<Inner>);
-
-struct Inner {
-    /// The user who may call; none: everybody.
-    user: Option<(String, String)>,
-    /// Of this process: a session does not outlive it.
-    key: [u8; 32],
+/// Who makes a request.
+///
+/// # Errors
+/// What [`Authority::identify`] says.
+async fn caller(authority: &Authority, request: &Request<()>, now: Now) -> Result<Caller> {
+    let (headers, extensions) = (request.headers(), request.extensions());
+    let authorization = headers.get(AUTHORIZATION).map(|value| value.to_str().unwrap_or_default());
+    let address = extensions.get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr).map(|address| address.ip());
+    let certificate = extensions.get::<ClientCertificate>();
+    let identity = authority.identify(Credentials { authorization, certificate, address }, now).await?;
+    // The session of the credentials, else that of a cookie, which proves nothing by itself.
+    let named = match (identity.session, authorization) {
+        (Some(session), Some(authorization)) => authorization.split_once(' ').map(|(_, token)| (session, token.trim())),
+        _ => cookies(headers).find_map(|token| Some((authority.session_of(token, &identity, now)?, token))),
+    };
+    let agent = headers.get(USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let (session, offered, token) = if let Some((session, token)) = named {
+        (Some(key(session)), None, token.into())
+    } else {
+        let session = Uuid::new_v4();
+        (None, Some(key(session)), authority.issue(&identity, session, now).into())
+    };
+    Ok(Caller {
+        principal: identity.principal,
+        session,
+        offered,
+        token,
+        has_basic: authorization
+            .is_some_and(|text| text.get(..6).is_some_and(|head| head.eq_ignore_ascii_case("basic "))),
+        is_jdbc: agent.contains("JDBC Flight SQL Driver"),
+    })
 }
 
-impl Authority {
-    pub(super) fn new(auth: &Auth) -> Self {
-        let user = (!auth.password.is_empty()).then(|| (auth.user.clone(), auth.password.clone()));
-        let mut key = [0; 32];
-        for half in key.chunks_mut(ID_BYTES) {
-            half.copy_from_slice(Uuid::new_v4().as_bytes());
-        }
-        Self(Arc::new(Inner { user, key }))
-    }
-
-    /// Who calls.
-    ///
-    /// # Errors
-    /// `Unauthenticated` for credentials that are missing or wrong.
-    fn caller(&self, headers: &HeaderMap) -> Result<Caller> {
-        let authorization = headers.get(AUTHORIZATION).map(|value| value.to_str().unwrap_or_default());
-        let bearer =
-            authorization.and_then(|text| without_prefix(text, "bearer ")).and_then(|token| self.verify(token));
-        self.check_credentials(authorization, bearer.is_some())?;
-        let session = bearer.or_else(|| cookies(headers).find_map(|token| self.verify(token)));
-        let offered = session.is_none().then(|| self.issue());
-        let agent = headers.get(USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let has_basic = authorization.is_some_and(|text| without_prefix(text, "basic ").is_some());
-        let principal = Arc::new(match &self.0.user {
-            Some((name, _)) => Principal::new(name.as_str(), Role::Admin),
-            None => Principal::anonymous(),
-        });
-        Ok(Caller { principal, session, offered, has_basic, is_jdbc: agent.contains("JDBC Flight SQL Driver") })
-    }
-
-    fn check_credentials(&self, authorization: Option<&str>, has_token: bool) -> Result<()> {
-        let Some((user, password)) = &self.0.user else { return Ok(()) };
-        if has_token {
-            return Ok(());
-        }
-        let unauthenticated = |why: &str| Err(Error::new(ErrorKind::Unauthenticated, why));
-        let Some(authorization) = authorization else {
-            return unauthenticated(
-                "the server wants a user and a password: send Basic credentials, or sign in with a Handshake",
-            );
-        };
-        let Some(basic) = without_prefix(authorization, "basic ") else {
-            return unauthenticated(
-                "the token is not valid: it was not issued by this server, or before it was restarted",
-            );
-        };
-        let decoded = BASIC.decode(basic.trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-        let Some((given_user, given_password)) = decoded.as_deref().and_then(|text| text.split_once(':')) else {
-            return unauthenticated("the Basic credentials cannot be read");
-        };
-        // Both are compared, and in constant time.
-        let (same_user, same_password) = (self.is_same(given_user, user), self.is_same(given_password, password));
-        if same_user & same_password { Ok(()) } else { unauthenticated("the user or the password is wrong") }
-    }
-
-    fn is_same(&self, given: &str, known: &str) -> bool {
-        self.mac(known.as_bytes()).verify_slice(&self.mac(given.as_bytes()).finalize().into_bytes()).is_ok()
-    }
-
-    /// A token that no session has yet.
-    fn issue(&self) -> SessionKey {
-        let id = Uuid::new_v4();
-        let mut token = id.as_bytes().to_vec();
-        token.extend(self.mac(id.as_bytes()).finalize().into_bytes());
-        URL_SAFE_NO_PAD.encode(token).into()
-    }
-
-    /// The session of a token, if the token is one of ours.
-    fn verify(&self, token: &str) -> Option<SessionKey> {
-        let bytes = URL_SAFE_NO_PAD.decode(token).ok().filter(|bytes| bytes.len() == TOKEN_BYTES)?;
-        let (id, signature) = bytes.split_at(ID_BYTES);
-        self.mac(id).verify_slice(signature).ok().map(|()| token.into())
-    }
-
-    fn mac(&self, bytes: &[u8]) -> Hmac<Sha256> {
-        let mut mac = Hmac::new_from_slice(&self.0.key).expect("a key of any length is good");
-        mac.update(bytes);
-        mac
-    }
-}
-
-fn without_prefix<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
-    let (head, rest) = text.split_at_checked(prefix.len())?;
-    head.eq_ignore_ascii_case(prefix).then_some(rest)
+/// What the engine calls a session. It is no secret, as the token is.
+fn key(session: Uuid) -> SessionKey {
+    (&*session.simple().encode_lower(&mut Uuid::encode_buffer())).into()
 }
 
 /// The values of our cookie.
@@ -206,98 +130,110 @@ impl<S: NamedService> NamedService for Authenticated<S> {
     const NAME: &'static str = S::NAME;
 }
 
-type Finish<E> = Box<dyn FnOnce(Result<Response<Body>, E>) -> Result<Response<Body>, E> + Send>;
-
 impl<S> Service<Request<Body>> for Authenticated<S>
 where
-    S: Service<Request<Body>, Response = Response<Body>>,
+    S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
+    S::Future: Send,
     S::Error: 'static,
 {
     type Response = Response<Body>;
     type Error = S::Error;
-    type Future = Either<Ready<Result<Response<Body>, S::Error>>, Map<S::Future, Finish<S::Error>>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, S::Error>> + Send>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let caller = match self.authority.caller(request.headers()) {
-            Ok(caller) => caller,
-            Err(error) => return Either::Left(ready(Ok(status::from_error(error).into_http()))),
-        };
-        let offered = caller.offered.clone();
-        request.extensions_mut().insert(caller);
-        let finish: Finish<S::Error> = Box::new(move |response| {
-            response.map(|response| {
-                let mut response = body::replace(response);
-                if let Some(token) = offered {
-                    offer(response.headers_mut(), &token);
-                }
-                response
-            })
-        });
-        Either::Right(self.inner.call(request).map(finish))
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        // The one that is ready is the one that is called.
+        let next = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, next);
+        let authority = self.authority.clone();
+        Box::pin(async move {
+            // A body is not to be shared between threads, and this future is.
+            let (head, body) = request.into_parts();
+            let head = Request::from_parts(head, ());
+            let caller = match caller(&authority, &head, Now { time: Timestamp::now(), instant: Instant::now() }).await
+            {
+                Ok(caller) => caller,
+                Err(error) => return Ok(status::from_error(error).into_http()),
+            };
+            let offered = caller.offered.is_some().then(|| Arc::clone(&caller.token));
+            let mut request = Request::from_parts(head.into_parts().0, body);
+            request.extensions_mut().insert(caller);
+            let mut response = body::replace(inner.call(request).await?);
+            if let Some(token) = offered {
+                offer(response.headers_mut(), &token);
+            }
+            Ok(response)
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use base64::Engine as _;
+    use base64::prelude::BASE64_STANDARD;
 
-    fn headers(authorization: Option<&str>, cookie: Option<&str>) -> HeaderMap {
-        let mut headers = HeaderMap::new();
+    use super::*;
+    use crate::config::{Auth, Config, Environment};
+    use crate::error::ErrorKind;
+
+    fn request(authorization: Option<&str>, cookie: Option<&str>) -> Request<()> {
+        let mut request = Request::new(());
         for (name, value) in [(AUTHORIZATION, authorization), (COOKIE, cookie)] {
             if let Some(value) = value {
-                headers.insert(name, value.parse().unwrap());
+                request.headers_mut().insert(name, value.parse().unwrap());
             }
         }
-        headers
+        request
     }
 
     fn authority(password: &str) -> Authority {
-        Authority::new(&Auth { user: "alice".into(), password: password.into() })
+        let auth = Auth { user: "alice".into(), password: password.into(), ..Auth::default() };
+        Authority::open(&Config { auth, ..Config::default() }, &Environment::default()).unwrap()
+    }
+
+    fn call(authority: &Authority, authorization: Option<&str>, cookie: Option<&str>) -> Result<Caller> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let now = Now { time: Timestamp::now(), instant: Instant::now() };
+        runtime.block_on(caller(authority, &request(authorization, cookie), now))
     }
 
     #[test]
-    fn an_open_server_offers_a_session_and_knows_it_again() {
-        let open = authority("");
-        let token = open.caller(&headers(None, None)).unwrap().offered.unwrap();
-        for (authorization, cookie) in [
-            (Some(format!("Bearer {token}")), None),
-            (Some(format!("bearer {token}")), None),
-            (None, Some(format!("a=b; {COOKIE_NAME}={token}"))),
-            (Some("Basic x".to_owned()), Some(format!("{COOKIE_NAME}={token}"))),
-        ] {
-            let caller = open.caller(&headers(authorization.as_deref(), cookie.as_deref())).unwrap();
-            assert_eq!((caller.session.as_deref(), caller.offered), (Some(&*token), None));
+    fn a_session_is_offered_and_known_again() {
+        let basic = format!("Basic {}", BASE64_STANDARD.encode("alice:a:b="));
+        for (authority, credentials) in [(authority(""), None), (authority("a:b="), Some(basic.as_str()))] {
+            let first = call(&authority, credentials, None).unwrap();
+            let (offered, token) = (first.offered.unwrap(), first.token);
+            assert!(first.session.is_none() && !token.contains(&*offered));
+            let cookie = format!("a=b; {COOKIE_NAME}={token}");
+            for (authorization, cookie) in [
+                (Some(format!("Bearer {token}")), None),
+                (Some(format!("bearer {token}")), Some("merganser_session=x")),
+                (credentials.map(str::to_owned), Some(cookie.as_str())),
+            ] {
+                let caller = call(&authority, authorization.as_deref(), cookie).unwrap();
+                assert_eq!((caller.session.as_ref(), caller.offered, &caller.token), (Some(&offered), None, &token));
+            }
         }
-        // A token of another server's is a credential that nobody checks, and no session.
-        let foreign = authority("").issue();
-        let caller = open.caller(&headers(Some(&format!("Bearer {foreign}")), None)).unwrap();
+    }
+
+    #[test]
+    fn a_cookie_names_a_session_and_proves_nothing() {
+        let closed = authority("secret");
+        let basic = format!("Basic {}", BASE64_STANDARD.encode("alice:secret"));
+        let token = call(&closed, Some(&basic), None).unwrap().token;
+        let foreign = call(&authority("secret"), Some(&basic), None).unwrap().token;
+        let cookie = format!("{COOKIE_NAME}={token}");
+        let bearer = format!("Bearer {foreign}");
+        for (authorization, cookie) in
+            [(None, None), (None, Some(cookie.as_str())), (Some(bearer.as_str()), Some(&cookie))]
+        {
+            assert_eq!(call(&closed, authorization, cookie).unwrap_err().kind(), ErrorKind::Unauthenticated);
+        }
+        // On an open server it is a credential that nobody checks, and no session.
+        let caller = call(&authority(""), Some(&bearer), None).unwrap();
         assert!(caller.session.is_none() && caller.offered.is_some());
-    }
-
-    #[test]
-    fn credentials_are_checked_where_a_password_is_set() {
-        let closed = authority("a:b=");
-        let padded = base64::engine::general_purpose::STANDARD.encode("alice:a:b=");
-        for good in [padded.as_str(), padded.trim_end_matches('=')] {
-            assert!(closed.caller(&headers(Some(&format!("Basic {good}")), None)).is_ok());
-        }
-        let token = closed.issue();
-        assert!(closed.caller(&headers(Some(&format!("Bearer {token}")), None)).is_ok());
-        let wrong = base64::engine::general_purpose::STANDARD.encode("alice:a");
-        let foreign = authority("a:b=").issue();
-        for bad in [
-            headers(None, None),
-            // A cookie names a session, and proves nothing.
-            headers(None, Some(&format!("{COOKIE_NAME}={token}"))),
-            headers(Some(&format!("Basic {wrong}")), None),
-            headers(Some("Basic %"), None),
-            headers(Some(&format!("Bearer {foreign}")), None),
-        ] {
-            assert_eq!(closed.caller(&bad).unwrap_err().kind(), ErrorKind::Unauthenticated);
-        }
     }
 }

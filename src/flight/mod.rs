@@ -35,6 +35,7 @@ use arrow_flight::{
 use futures::{Stream, StreamExt, stream};
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::access::Authority;
 use crate::config::Config;
 use crate::engine::{Call, Engine};
 use crate::error::{Error, Result};
@@ -76,10 +77,9 @@ impl Service {
         }))
     }
 
-    /// The gRPC server of the service, with the configured limits.
-    pub fn into_server(self) -> Authenticated<FlightServiceServer<Self>> {
+    /// The gRPC server of the service, for those whom `authority` lets in, with the configured limits.
+    pub fn into_server(self, authority: Authority) -> Authenticated<FlightServiceServer<Self>> {
         let message_bytes_max = usize::try_from(self.0.config.server.message_bytes_max.as_u64()).unwrap_or(usize::MAX);
-        let authority = auth::Authority::new(&self.0.config.auth);
         let server = FlightServiceServer::new(self)
             .max_decoding_message_size(message_bytes_max)
             .max_encoding_message_size(usize::MAX);
@@ -149,7 +149,7 @@ impl FlightService for Service {
     ) -> Result<Response<Self::HandshakeStream>, Status> {
         // The credentials were checked with the call; one client reads the token here, another in the headers.
         let caller = caller(&request)?;
-        let token = caller.token().ok_or_else(|| status::from_error(Error::internal("a call without a token")))?;
+        let token = &caller.token;
         let payload = bytes::Bytes::copy_from_slice(token.as_bytes());
         let bearer = format!("Bearer {token}").parse();
         let bearer = bearer.map_err(|_| status::from_error(Error::internal("a token that is no header")))?;

@@ -5,6 +5,7 @@ mod location;
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use arrow_flight::flight_service_server::FlightServiceServer;
 use tokio::net::TcpListener;
@@ -12,6 +13,7 @@ use tonic::service::Routes;
 use tonic::transport::server::TcpIncoming;
 use tonic_health::server::HealthReporter;
 
+use crate::access::Authority;
 use crate::config::{Config, Environment};
 use crate::engine::{Database, Engine};
 use crate::error::{Error, Result};
@@ -25,6 +27,7 @@ const WINDOW_BYTES: u32 = 16 << 20;
 #[derive(Debug)]
 pub struct Server {
     config: Config,
+    authority: Authority,
     engine: Engine,
     listener: TcpListener,
     address: SocketAddr,
@@ -37,8 +40,9 @@ impl Server {
     /// Opens the database and reserves the port.
     ///
     /// # Errors
-    /// What [`Location::resolve`] and [`Engine::open`] say; `FailedPrecondition` when the port is in use.
+    /// What [`Authority::open`], [`Location::resolve`] and [`Engine::open`] say; `FailedPrecondition` when the port is in use.
     pub async fn start(config: Config, environment: &Environment) -> Result<Self> {
+        let authority = Authority::open(&config, environment)?;
         let location = Location::resolve(&config, environment)?;
         let database = Database {
             path: location.file().map(Into::into),
@@ -52,12 +56,17 @@ impl Server {
         let cannot_listen = |error: std::io::Error| Error::precondition(format!("cannot listen on {listen}: {error}"));
         let listener = TcpListener::bind(listen).await.map_err(cannot_listen)?;
         let address = listener.local_addr().map_err(cannot_listen)?;
-        Ok(Self { mode: location.mode().word(), config, engine, listener, address, _location: location })
+        Ok(Self { mode: location.mode().word(), config, authority, engine, listener, address, _location: location })
     }
 
     /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Whether callers are asked who they are: there are users, or an issuer of JWTs.
+    pub fn has_users(&self) -> bool {
+        self.authority.asks(Instant::now())
     }
 
     /// Where the data is, for people.
@@ -70,8 +79,8 @@ impl Server {
 
     /// Serves until `stop` is ready; then running calls may finish within the grace time, and the database is closed.
     pub async fn run(self, stop: impl Future<Output = ()> + Send + 'static) -> Result<()> {
-        let Self { config, engine, listener, mode, _location: location, .. } = self;
-        let (health, routes) = services(&engine, &config, mode).await?;
+        let Self { config, authority, engine, listener, mode, _location: location, .. } = self;
+        let (health, routes) = services(&engine, &config, authority, mode).await?;
         let settings = &config.server;
         // Without it every small answer waits 40 ms for the client's delayed acknowledgement.
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
@@ -115,7 +124,12 @@ impl Server {
     }
 }
 
-async fn services(engine: &Engine, config: &Config, mode: &'static str) -> Result<(HealthReporter, Routes)> {
+async fn services(
+    engine: &Engine,
+    config: &Config,
+    authority: Authority,
+    mode: &'static str,
+) -> Result<(HealthReporter, Routes)> {
     let (health, health_service) = tonic_health::server::health_reporter();
     let service = Service::new(engine.clone(), config, mode);
     health.set_serving::<FlightServiceServer<Service>>().await;
@@ -128,6 +142,6 @@ async fn services(engine: &Engine, config: &Config, mode: &'static str) -> Resul
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()
         .map_err(|error| Error::internal("cannot describe the services").with_source(error))?;
-    let routes = Routes::new(service.into_server()).add_service(health_service).add_service(reflection);
+    let routes = Routes::new(service.into_server(authority)).add_service(health_service).add_service(reflection);
     Ok((health, routes))
 }

@@ -15,7 +15,7 @@ use self::sample::Shop;
 use super::client::{Client, ServerArgs};
 use super::output::{self, Format, RowWriterOptions};
 use super::{query, serve};
-use crate::config::{Config, ConfigFlags, Environment};
+use crate::config::{Auth, Config, ConfigFlags, Environment, Jwt};
 use crate::error::{Error, Result};
 use crate::server::Server;
 use crate::telemetry;
@@ -76,8 +76,10 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args) -> Result<()> {
     // Before anything is made that ctrl-c would leave behind.
     let mut stop = pin!(serve::stop_signal()?);
-    let environment = Environment::of_process();
+    let mut environment = Environment::of_process();
     let (config, in_use) = configure(&args, &environment)?;
+    // Its own client is the first, and is nobody in particular: it has no users file.
+    environment.config_directory = None;
     telemetry::init(&config.log)?;
     let server = Server::start(config, &environment).await?;
     let uri = serve::uri(&server);
@@ -117,6 +119,7 @@ fn configure(args: &Args, environment: &Environment) -> Result<(Config, Option<S
     let log_chosen = loaded.origin("log.filter") != "default";
     let mut config = loaded.config;
     config.server.shutdown_grace = GRACE;
+    (config.auth, config.jwt) = (Auth::default(), Jwt::default());
     if !log_chosen {
         "warn".clone_into(&mut config.log.filter);
     }
