@@ -38,19 +38,23 @@ pub(crate) struct ServerArgs {
     #[arg(long, env = "MERGANSER_SERVER", value_name = "URI", default_value = "grpc://127.0.0.1:8815")]
     pub(crate) server: String,
 
-    /// Sign in as this user, with the password in MERGANSER_PASSWORD
+    /// Sign in as this user, with the password in MERGANSER_PASSWORD; an API token goes into MERGANSER_TOKEN
     #[arg(long, env = "MERGANSER_USER", value_name = "NAME")]
     pub(crate) user: Option<String>,
 
     /// The user's password. Not an option to type: every process of the machine could read it there.
     #[arg(long, env = "MERGANSER_PASSWORD", hide = true, hide_env_values = true, default_value = "")]
     pub(crate) password: String,
+
+    /// An API token or a JWT, instead of a user and a password. It is not to be typed either.
+    #[arg(long, env = "MERGANSER_TOKEN", hide = true, hide_env_values = true, default_value = "")]
+    pub(crate) token: String,
 }
 
 impl ServerArgs {
     /// The server at `uri`, which knows nobody.
     pub(crate) fn at(uri: &str) -> Self {
-        Self { server: uri.to_owned(), user: None, password: String::new() }
+        Self { server: uri.to_owned(), user: None, password: String::new(), token: String::new() }
     }
 }
 
@@ -60,9 +64,12 @@ struct SignIn(Option<AsciiMetadataValue>);
 
 impl SignIn {
     fn new(args: &ServerArgs) -> Result<Self> {
-        let Some(user) = &args.user else { return Ok(Self(None)) };
-        let credentials = BASE64_STANDARD.encode(format!("{user}:{}", args.password));
-        let header = format!("Basic {credentials}").parse();
+        // A user is said on the command line, perhaps, and is meant then.
+        let header = match (&args.user, args.token.as_str()) {
+            (Some(user), _) => format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{}", args.password))).parse(),
+            (None, "") => return Ok(Self(None)),
+            (None, token) => format!("Bearer {token}").parse(),
+        };
         let mut header: AsciiMetadataValue =
             header.map_err(|_| Error::invalid("the user's credentials cannot be sent"))?;
         header.set_sensitive(true);

@@ -1,8 +1,8 @@
 //! The command line: what the arguments mean, and one file for each command.
 //!
 //! `ingest`, `query`, `tables`, `schema`, `metadata` and `drop` are plain Flight clients of a running server: they go over
-//! the wire like any other client and never touch a database file. `demo` is a server and such a client in one. Data goes to
-//! stdout; the progress bar, warnings and the one line of an error go to stderr. Exit codes: 0 success, 1 failure, 2 bad usage.
+//! the wire like any other client and never touch a database file. `demo` is a server and such a client in one. `user` and `token`
+//! change the users file of a server on this machine. Data goes to stdout; the progress bar, warnings and the one line of an error go to stderr. Exit codes: 0 success, 1 failure, 2 bad usage.
 
 mod client;
 mod demo;
@@ -16,6 +16,8 @@ mod query;
 mod schema;
 mod serve;
 mod tables;
+mod tokens;
+mod users;
 
 use std::process::ExitCode;
 
@@ -41,6 +43,8 @@ enum Command {
     Schema(schema::Args),
     Metadata(metadata::Args),
     Drop(drop::Args),
+    User(users::Args),
+    Token(tokens::Args),
 }
 
 /// Runs the command that the process's arguments name; the result is the process's exit code.
@@ -67,6 +71,8 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Schema(args) => block_on(schema::run(args)),
         Command::Metadata(args) => block_on(metadata::run(args)),
         Command::Drop(args) => block_on(drop::run(args)),
+        Command::User(args) => users::run(args),
+        Command::Token(args) => tokens::run(args),
     }
 }
 
@@ -106,6 +112,11 @@ mod tests {
             &["merganser", "ingest", "a.csv", "--table", "t", "--from-date", "2024-13-01"],
             &["merganser", "query", "SELECT 1", "--format", "xml"],
             &["merganser", "schema"],
+            &["merganser", "user", "add", "ann"],
+            &["merganser", "user", "add", "ann", "--role", "king"],
+            &["merganser", "user", "add", "ann", "--role", "reader", "--grant", "all"],
+            &["merganser", "token", "create"],
+            &["merganser", "token", "create", "--user", "ann", "--expires", "soon"],
         ] {
             let error = Cli::try_parse_from(arguments).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{arguments:?}");
@@ -157,7 +168,8 @@ mod tests {
     fn help_lines_have_one_voice() {
         let mut command = Cli::command();
         command.build();
-        for subcommand in command.get_subcommands() {
+        let nested = command.get_subcommands().flat_map(clap::Command::get_subcommands);
+        for subcommand in command.get_subcommands().chain(nested).filter(|command| command.get_name() != "help") {
             let about = subcommand.get_about().map(ToString::to_string).unwrap_or_default();
             assert!(!about.is_empty() && !about.ends_with('.'), "{}: {about:?}", subcommand.get_name());
             for argument in subcommand.get_arguments() {
