@@ -5,7 +5,8 @@
 //! From the wire inwards; each folder knows only what stands below it, and they meet in Arrow batches and plain values.
 //!
 //! * [`cli`]: the program's commands. `serve` and `demo` run a server; the others are Flight clients of any server.
-//! * [`access`]: principals, their roles and grants, and the one decision about what they may do.
+//! * [`access`]: who calls (the users file, API tokens, an issuer's JWTs, the tokens of sessions), and the one decision about what
+//!   principals with their roles and grants may do.
 //! * [`config`]: every setting, its default and where its value came from. [`telemetry`]: the log.
 //! * [`server`]: opens the database ([`server::Location`] says where), reserves the port, serves, drains.
 //! * [`flight`]: the only folder that speaks Flight. Bytes become a command, an error becomes a status, here only.
@@ -38,7 +39,7 @@
 //!
 //! # Follow a DoGet
 //!
-//! 1. `flight/auth.rs` knows who calls, in which session. GetFlightInfo (`flight/info.rs`) has planned the query and left the plan
+//! 1. `flight/auth.rs` asks `access/authority` who calls, in which session. GetFlightInfo (`flight/info.rs`) has planned the query and left the plan
 //!    with its thread in `flight/flights.rs`; `flight/mod.rs` `do_get`: `flight/ticket.rs` `decode` makes a ticket of the bytes,
 //!    `flight/statement.rs` `get` takes the plan, or asks the engine for a new one.
 //! 2. `engine/query.rs` `query` starts an engine thread (`engine/threads.rs`) on a connection of its own, or on that of the
