@@ -33,6 +33,7 @@ impl Config {
         count("query.results_max", query.results_max, 1, COUNT_MAX)?;
         count("query.plans_max", query.plans_max, 1, 4096)?;
         count("query.prepared_max", query.prepared_max, 1, COUNT_MAX)?;
+        count("queries.history_max", self.queries.history_max, 0, 1_000_000)?;
         count("session.sessions_max", self.session.sessions_max, 1, COUNT_MAX)?;
         count("session.transactions_max", self.session.transactions_max, 1, COUNT_MAX)?;
         count("ingest.streams_max", ingest.streams_max, 1, 4096)?;
@@ -54,6 +55,7 @@ impl Config {
         size("query.result_bytes_max", self.query.result_bytes_max, kib(64), gib(16))?;
         size("query.parameters_bytes_max", self.query.parameters_bytes_max, kib(64), gib(16))?;
         size("query.result_buffer", self.query.result_buffer, mib(1), gib(4))?;
+        size("queries.text_bytes_max", self.queries.text_bytes_max, ByteSize(16), mib(1))?;
         size("ingest.stream_memory", ingest.stream_memory, mib(1), ByteSize::tib(1))?;
         size("ingest.memory", ingest.memory, ingest.stream_memory, ByteSize::tib(1))?;
         size("ingest.key_filter_memory", ingest.key_filter_memory, kib(64), gib(64))?;
@@ -70,6 +72,7 @@ impl Config {
         duration("engine.query_timeout", self.engine.query_timeout, zero, day * 30)?;
         duration("query.results_expire", self.query.results_expire, second, day)?;
         duration("query.plans_expire", self.query.plans_expire, millisecond, day)?;
+        duration("queries.slow", self.queries.slow, zero, day)?;
         duration("session.idle_timeout", self.session.idle_timeout, second, day * 30)?;
         duration("session.transaction_idle_timeout", self.session.transaction_idle_timeout, second, day * 30)?;
         duration("ingest.idle_timeout", self.ingest.idle_timeout, millisecond, day)
