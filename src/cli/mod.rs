@@ -1,6 +1,6 @@
 //! The command line: what the arguments mean, and one file for each command.
 //!
-//! `ingest`, `query`, `tables`, `schema`, `metadata` and `drop` are plain Flight clients of a running server: they go over
+//! `ingest`, `query`, `tables`, `schema`, `metadata`, `drop`, `queries`, `cancel` and `sessions` are plain Flight clients of a running server: they go over
 //! the wire like any other client and never touch a database file. `demo` is a server and such a client in one. Data goes to
 //! stdout; the progress bar, warnings and the one line of an error go to stderr. Exit codes: 0 success, 1 failure, 2 bad usage.
 
@@ -12,6 +12,7 @@ mod fake;
 mod ingest;
 mod metadata;
 mod output;
+mod queries;
 mod query;
 mod schema;
 mod serve;
@@ -41,6 +42,9 @@ enum Command {
     Schema(schema::Args),
     Metadata(metadata::Args),
     Drop(drop::Args),
+    Queries(queries::QueriesArgs),
+    Cancel(queries::CancelArgs),
+    Sessions(queries::SessionsArgs),
 }
 
 /// Runs the command that the process's arguments name; the result is the process's exit code.
@@ -67,6 +71,9 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Schema(args) => block_on(schema::run(args)),
         Command::Metadata(args) => block_on(metadata::run(args)),
         Command::Drop(args) => block_on(drop::run(args)),
+        Command::Queries(args) => block_on(queries::queries(args)),
+        Command::Cancel(args) => block_on(queries::cancel(args)),
+        Command::Sessions(args) => block_on(queries::sessions(args)),
     }
 }
 
