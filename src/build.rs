@@ -6,10 +6,19 @@ use std::path::PathBuf;
 
 use prost::Message;
 
-const FILES: &[&str] = &["merganser/v1/ingest.proto", "merganser/v1/tables.proto", "merganser/v1/tickets.proto"];
+const FILES: &[&str] = &[
+    "merganser/v1/ingest.proto",
+    "merganser/v1/queries.proto",
+    "merganser/v1/tables.proto",
+    "merganser/v1/tickets.proto",
+];
 
 /// Messages that exist as JSON too. Field names are those of the proto files; unknown fields are refused.
 const JSON_MESSAGES: &[&str] = &[
+    "CancelQueryRequest",
+    "CancelQueryResult",
+    "CloseSessionRequest",
+    "CloseSessionResult",
     "Column",
     "DropTableRequest",
     "DropTableResult",
@@ -18,8 +27,12 @@ const JSON_MESSAGES: &[&str] = &[
     "IngestMetadata",
     "IngestProgress",
     "IngestResult",
+    "ListQueriesRequest",
+    "ListSessionsRequest",
     "ListTablesRequest",
+    "QueryInfo",
     "ServerInfo",
+    "SessionInfo",
     "TableExists",
     "TableInfo",
     "TableMetadata",
@@ -37,6 +50,12 @@ const JSON_FIELDS: &[(&str, &str)] = &[
     ("Ingest.progress", "progress"),
     ("IngestMetadata.fetched_at", "timestamp"),
     ("ListTablesRequest.kind", "table_kind"),
+    ("QueryInfo.kind", "query_kind"),
+    ("QueryInfo.outcome", "query_outcome"),
+    ("QueryInfo.started_at", "timestamp"),
+    ("QueryInfo.state", "query_state"),
+    ("SessionInfo.created_at", "timestamp"),
+    ("SessionInfo.last_used_at", "timestamp"),
     ("TableInfo.fetched_at", "timestamp"),
     ("TableInfo.kind", "table_kind"),
     ("TableMetadata.created_at", "timestamp"),
@@ -74,6 +93,7 @@ fn generate_messages() -> Result<()> {
     let descriptors = protox::compile(FILES, ["proto"]).map_err(std::io::Error::other)?;
     let mut config = prost_build::Config::new();
     config.bytes(["."]);
+    config.btree_map([".merganser.v1.SessionInfo.settings"]);
     for message in JSON_MESSAGES {
         let path = format!(".merganser.v1.{message}");
         config.type_attribute(&path, "#[derive(serde::Serialize, serde::Deserialize)]");

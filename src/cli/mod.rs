@@ -1,8 +1,9 @@
 //! The command line: what the arguments mean, and one file for each command.
 //!
-//! `ingest`, `query`, `tables`, `schema`, `metadata` and `drop` are plain Flight clients of a running server: they go over
-//! the wire like any other client and never touch a database file. `demo` is a server and such a client in one. `user` and `token`
-//! change the users file of a server on this machine. Data goes to stdout; the progress bar, warnings and the one line of an error go to stderr. Exit codes: 0 success, 1 failure, 2 bad usage.
+//! `ingest`, `query`, `tables`, `schema`, `metadata`, `drop`, `queries`, `cancel` and `sessions` are plain Flight clients of a running
+//! server: they go over the wire like any other client and never touch a database file. `demo` is a server and such a client in one.
+//! `user` and `token` change the users file of a server on this machine. Data goes to stdout; the progress bar, warnings and the one line
+//! of an error go to stderr. Exit codes: 0 success, 1 failure, 2 bad usage.
 
 mod client;
 mod demo;
@@ -12,6 +13,7 @@ mod fake;
 mod ingest;
 mod metadata;
 mod output;
+mod queries;
 mod query;
 mod schema;
 mod serve;
@@ -45,6 +47,9 @@ enum Command {
     Drop(drop::Args),
     User(users::Args),
     Token(tokens::Args),
+    Queries(queries::QueriesArgs),
+    Cancel(queries::CancelArgs),
+    Sessions(queries::SessionsArgs),
 }
 
 /// Runs the command that the process's arguments name; the result is the process's exit code.
@@ -73,6 +78,9 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Drop(args) => block_on(drop::run(args)),
         Command::User(args) => users::run(args),
         Command::Token(args) => tokens::run(args),
+        Command::Queries(args) => block_on(queries::queries(args)),
+        Command::Cancel(args) => block_on(queries::cancel(args)),
+        Command::Sessions(args) => block_on(queries::sessions(args)),
     }
 }
 

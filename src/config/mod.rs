@@ -45,6 +45,8 @@ pub struct Config {
     pub session: Session,
     /// Results on their way out.
     pub query: Query,
+    /// The query log.
+    pub queries: Queries,
     /// Rows on their way in.
     pub ingest: Ingest,
     /// The log on stderr.
@@ -405,6 +407,46 @@ impl Default for Query {
             parameters_bytes_max: ByteSize::mib(64),
         }
     }
+}
+
+/// The query log: what callers run and have run.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Queries {
+    /// What it tells of the text of statements: `none`; `normalized`: literals are `?`; `full`.
+    pub text: QueryText,
+    /// Bytes of the text of one statement that it tells; longer ones are cut.
+    #[serde(with = "text::size")]
+    pub text_bytes_max: ByteSize,
+    /// Statements that have ended and are still in it; the oldest are forgotten first.
+    pub history_max: usize,
+    /// Time from which on a statement is logged as slow, in which it waits for its turn or runs; `0s`: none is.
+    #[serde(with = "text::duration")]
+    pub slow: Duration,
+}
+
+impl Default for Queries {
+    fn default() -> Self {
+        Self {
+            text: QueryText::Normalized,
+            text_bytes_max: ByteSize::kib(4),
+            history_max: 10_000,
+            slow: Duration::ZERO,
+        }
+    }
+}
+
+/// What the query log tells of a statement's text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum QueryText {
+    /// Nothing.
+    None,
+    /// All but its literals.
+    #[default]
+    Normalized,
+    /// All of it, and what errors say of its data.
+    Full,
 }
 
 /// Rows on their way in.

@@ -43,6 +43,7 @@ impl Config {
         count("auth.attempts_per_address_max", self.auth.attempts_per_address_max as usize, 1, COUNT_MAX)?;
         count("auth.attempts_tracked_max", self.auth.attempts_tracked_max, 1, COUNT_MAX)?;
         count("jwt.keys_max", self.jwt.keys_max, 1, 4096)?;
+        count("queries.history_max", self.queries.history_max, 0, 1_000_000)?;
         count("session.sessions_max", self.session.sessions_max, 1, COUNT_MAX)?;
         count("session.transactions_max", self.session.transactions_max, 1, COUNT_MAX)?;
         count("ingest.streams_max", ingest.streams_max, 1, 4096)?;
@@ -65,6 +66,7 @@ impl Config {
         size("query.result_bytes_max", self.query.result_bytes_max, kib(64), gib(16))?;
         size("query.parameters_bytes_max", self.query.parameters_bytes_max, kib(64), gib(16))?;
         size("query.result_buffer", self.query.result_buffer, mib(1), gib(4))?;
+        size("queries.text_bytes_max", self.queries.text_bytes_max, ByteSize(16), mib(1))?;
         size("ingest.stream_memory", ingest.stream_memory, mib(1), ByteSize::tib(1))?;
         size("ingest.memory", ingest.memory, ingest.stream_memory, ByteSize::tib(1))?;
         size("ingest.key_filter_memory", ingest.key_filter_memory, kib(64), gib(64))?;
@@ -89,6 +91,7 @@ impl Config {
         duration("jwt.fetch_timeout", self.jwt.fetch_timeout, millisecond, day)?;
         duration("query.results_expire", self.query.results_expire, second, day)?;
         duration("query.plans_expire", self.query.plans_expire, millisecond, day)?;
+        duration("queries.slow", self.queries.slow, zero, day)?;
         duration("session.idle_timeout", self.session.idle_timeout, second, day * 30)?;
         duration("session.transaction_idle_timeout", self.session.transaction_idle_timeout, second, day * 30)?;
         duration("ingest.idle_timeout", self.ingest.idle_timeout, millisecond, day)

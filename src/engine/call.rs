@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use uuid::Uuid;
 
+use super::queries::Tracked;
 use crate::access::{self, Operation, Principal};
 use crate::error::Result;
 
@@ -25,6 +26,8 @@ pub struct Call {
     pub transaction: Option<TransactionId>,
     /// When the caller gives up.
     pub deadline: Option<Instant>,
+    /// The statement in the query log that it is a part of; none: it begins one, or is in no log.
+    pub tracked: Option<Arc<Tracked>>,
 }
 
 /// Who something is kept for: nobody else finds it.

@@ -4,7 +4,7 @@
 //! interrupted again and again until it has ended.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use duckdb_neo::connection::InterruptHandle;
@@ -26,6 +26,8 @@ const OVERDUE: u8 = 2;
 pub(in crate::engine) struct Cancel {
     state: AtomicU8,
     ended: AtomicBool,
+    /// Why it was cancelled, if it was not by its caller.
+    reason: OnceLock<Box<str>>,
     /// Whether an interrupt harms more than this work.
     patient: AtomicBool,
     deadline: Mutex<Option<Instant>>,
@@ -47,6 +49,7 @@ impl Cancel {
         Arc::new(Self {
             state: AtomicU8::new(RUNNING),
             ended: AtomicBool::new(false),
+            reason: OnceLock::new(),
             patient: AtomicBool::new(false),
             deadline: Mutex::new(deadline),
             interrupt_from: Mutex::default(),
@@ -58,6 +61,12 @@ impl Cancel {
     pub(in crate::engine) fn cancel(&self) {
         *self.interrupt_from.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.stop(CANCELLED);
+    }
+
+    /// Somebody else ends it, for `reason`, which the caller is told.
+    pub(in crate::engine) fn cancel_because(&self, reason: &str) {
+        self.reason.get_or_init(|| reason.into());
+        self.cancel();
     }
 
     /// The caller has left. Work that is a part of a transaction gets a moment to notice by itself: DuckDB aborts the transaction
@@ -89,7 +98,9 @@ impl Cancel {
         }
         match self.state.load(Ordering::Acquire) {
             RUNNING => Ok(()),
-            CANCELLED => Err(Error::cancelled("the call was cancelled")),
+            CANCELLED => {
+                Err(Error::cancelled(self.reason.get().map_or("the call was cancelled", |reason| reason.as_ref())))
+            }
             _ => Err(Error::new(
                 ErrorKind::DeadlineExceeded,
                 "the statement ran longer than the call's deadline or the query timeout (engine.query_timeout)",

@@ -22,6 +22,7 @@ mod metadata;
 mod open;
 mod output;
 mod parameters;
+mod queries;
 mod query;
 mod recovery;
 mod session;
@@ -46,6 +47,7 @@ pub use catalog::{ColumnDescription, TableDescription, TableListing};
 pub use ingest::{Chunk, Opened, Outcome, Provenance, ROW_COLUMN, SmallAppend, TablePlace, Target, Writer};
 pub use listing::{Column, Filter, KeyColumn, Named, Reference, Relation, RelationType, SchemaName, Vocabulary};
 pub use metadata::Metadata;
+pub use queries::{QueryFilter, QueryInfo, QueryKind, QueryOutcome, QueryState, SessionInfo, Tracked};
 pub use query::{Canceller, Executed, Rows, Started};
 pub use session::{Activity, End, Extensions, Settings};
 pub use statement::{Action, Execution, Insert, Plan};
@@ -84,6 +86,7 @@ struct Inner {
     ingest_threads: threads::Threads,
     watchdog: cancel::Watchdog,
     sessions: Arc<session::Sessions>,
+    queries: Arc<queries::Queries>,
     slots: Arc<slots::Slots>,
     ingest_slots: Arc<slots::Slots>,
     imports: Arc<import::Imports>,

@@ -10,6 +10,7 @@ use duckdb_neo::environment::{Environment, StorageLocation};
 use duckdb_neo::instance::{AttachBuilder, Instance, InstanceBuilder};
 
 use super::buffer::ResultBuffer;
+use super::queries::{self, Queries};
 use super::threads::{Threads, Use};
 use super::work::OPTIMIZER;
 use super::{
@@ -34,6 +35,9 @@ impl Engine {
         let connection = instance.connect()?;
         import::register(&connection, &imports)?;
         timezone::register(&connection)?;
+        let sessions = Arc::new(Sessions::new(config.session.clone()));
+        let queries = Arc::new(Queries::new(config.queries.clone(), bytes(engine.statement_bytes_max)));
+        queries::register(&connection, &queries, &sessions)?;
         let builtins = guard::Builtins::load(&connection)?;
         builtins.check_file(&connection)?;
         guard::install(&connection);
@@ -46,7 +50,6 @@ impl Engine {
             metadata::ManagedNames::load(&connection)?
         };
         drop(connection);
-        let sessions = Arc::new(Sessions::new(config.session.clone()));
         sessions.start_sweeping()?;
         let inner = Inner {
             threads: Threads::new(Use::Statements, engine.open_max, bytes(engine.stack_bytes)),
@@ -54,6 +57,7 @@ impl Engine {
             ingest_threads: Threads::new(Use::Ingests, 2 * config.ingest.streams_max, bytes(engine.stack_bytes)),
             watchdog: Watchdog::start()?,
             sessions,
+            queries,
             slots: Slots::new(engine.statements_max, engine.statements_queue_max, engine.statements_queue_wait),
             // As many as there are threads for them: an ingest does not wait for statements to end.
             ingest_slots: Slots::new(2 * config.ingest.streams_max, 0, Duration::ZERO),

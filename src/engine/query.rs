@@ -19,11 +19,13 @@ use futures::Stream;
 
 use super::cancel::Cancel;
 use super::output::{Batches, Input, Output, Sent, Start, Starter};
+use super::queries::QueryState;
 use super::session::Wants;
 use super::slots::Slot;
 use super::types::Export;
 use super::work::{CancelOnDrop, Work};
 use super::{Bound, Call, Engine, bound, output, types};
+use crate::batch;
 use crate::error::{Error, Result};
 
 /// The rows of a query: a stream of batches that ends with the last row or with an error. It runs from the first poll on;
@@ -115,13 +117,28 @@ impl Engine {
     /// each row of `bound`.
     pub async fn query(&self, sql: String, bound: Option<Bound>, call: &Call) -> Result<Started> {
         let (mut output, Input { schema, batches, starter }) = output::channel(self.0.result_buffer.queue_bytes());
-        let cancel = self.spawn(call, Wants::Statement, move |work| {
+        let (call, tracked) = self.track_query(&sql, call);
+        let own = tracked.clone();
+        let spawned = self.spawn(&call, Wants::Statement, move |work| {
             let end = match work {
                 Ok(work) => produce(work, &sql, bound.as_ref(), &mut output),
                 Err(error) => Err(error),
             };
-            output.finish(end);
-        })?;
+            // The log has it before the client sees the end.
+            if let Some(tracked) = own {
+                match &end {
+                    Ok(Produced::Nothing) => tracked.discard(),
+                    Ok(Produced::Some) => tracked.leave(),
+                    Ok(Produced::All) | Err(_) => tracked.end(&end),
+                }
+            }
+            output.finish(end.map(drop));
+        });
+        if let Some(tracked) = tracked.filter(|_| spawned.is_err()) {
+            tracked.end(&spawned);
+        }
+        drop(call);
+        let cancel = spawned?;
         let schema = schema.await.map_err(|_| Error::internal("the engine ended without an answer"))??;
         Ok(match schema {
             Some(schema) => Started::Rows(Rows { schema, batches, starter: Some(starter), cancel }),
@@ -130,23 +147,45 @@ impl Engine {
     }
 }
 
+/// How far a query came.
+enum Produced {
+    /// It has not run: nobody wanted its rows, or it is no query.
+    Nothing,
+    /// The client left before the last row.
+    Some,
+    /// All rows are on their way.
+    All,
+}
+
+/// How DuckDB's part of a query ended.
+enum Streamed {
+    Ended(Produced),
+    /// All is taken from DuckDB, and these are not sent yet.
+    Rest(Vec<RecordBatch>),
+}
+
 /// Runs the query of `sql` and sends its rows, until the last one or until the client is gone.
-fn produce(mut work: Work, sql: &str, bound: Option<&Bound>, output: &mut Output) -> Result<()> {
-    let rest = stream(&mut work, sql, bound, output).map_err(|error| work.explain(error))?;
+fn produce(mut work: Work, sql: &str, bound: Option<&Bound>, output: &mut Output) -> Result<Produced> {
+    let streamed = stream(&mut work, sql, bound, output).map_err(|error| work.explain(error))?;
+    let rest = match streamed {
+        Streamed::Ended(produced) => return Ok(produced),
+        Streamed::Rest(rest) => rest,
+    };
+    work.enter(QueryState::Reading);
     // Others may have the session's connection while the client reads what is left.
     let cancel = Arc::clone(&work.cancel);
     drop(work);
     for batch in rest {
         if !output.send(batch, &cancel)? {
-            break;
+            return Ok(Produced::Some);
         }
     }
-    Ok(())
+    Ok(Produced::All)
 }
 
-/// Streams the rows; answers those that were taken from DuckDB to give way to another statement, and are not sent yet.
-fn stream(work: &mut Work, sql: &str, bound: Option<&Bound>, output: &mut Output) -> Result<Vec<RecordBatch>> {
-    let nothing = Vec::new();
+/// Streams the rows, or takes them all from DuckDB to give way to another statement.
+fn stream(work: &mut Work, sql: &str, bound: Option<&Bound>, output: &mut Output) -> Result<Streamed> {
+    let nothing = Streamed::Ended(Produced::Nothing);
     if work.in_transaction() {
         work.cancel.be_patient();
     }
@@ -164,13 +203,14 @@ fn stream(work: &mut Work, sql: &str, bound: Option<&Bound>, output: &mut Output
     let Some(mut result) = runs.next().transpose()? else {
         // No row of parameters: no run, but columns all the same.
         let schema = work.planned_schema(&statement)?;
-        return output.begin(Some(schema)).map(|_| nothing);
+        return output.begin(Some(schema)).map(|_| Streamed::Ended(Produced::All));
     };
     let mut export = work.export(&result, &types)?;
     if !output.begin(Some(SchemaRef::clone(export.schema())))? {
         return Ok(nothing);
     }
     drop(slot.take());
+    work.enter(QueryState::Planned);
     match output.wait_for_start(&work.cancel, work.lane(), work.engine.query.plans_expire)? {
         Start::Gone => return Ok(nothing),
         Start::Now(deadline) => {
@@ -184,13 +224,13 @@ fn stream(work: &mut Work, sql: &str, bound: Option<&Bound>, output: &mut Output
     loop {
         match send_all(work, &mut slot, output, &mut result, &export)? {
             Sending::Done => {}
-            Sending::Gone => return Ok(nothing),
-            Sending::Yield(rest) => return Ok(rest),
+            Sending::Gone => return Ok(Streamed::Ended(Produced::Some)),
+            Sending::Yield(rest) => return Ok(Streamed::Rest(rest)),
         }
         drop(result);
         match runs.next().transpose()? {
             Some(next) => result = next,
-            None => return Ok(nothing),
+            None => return Ok(Streamed::Ended(Produced::All)),
         }
         let next = work.export(&result, &types)?;
         if next.schema() != export.schema() {
@@ -262,6 +302,7 @@ fn send_all(
             // The slot is another statement's while the client is not ready.
             Sent::NotYet(batch) => {
                 drop(slot.take());
+                work.enter(QueryState::Reading);
                 match output.send_unless(batch, &work.cancel, work.lane())? {
                     Sent::Yes => *slot = Some(work.slot()?),
                     Sent::Gone => return Ok(Sending::Gone),
@@ -272,6 +313,7 @@ fn send_all(
                             return Ok(Sending::Yield(rest));
                         }
                         drop(slot.take());
+                        work.enter(QueryState::Reading);
                         for batch in rest {
                             if !output.send(batch, &work.cancel)? {
                                 return Ok(Sending::Gone);
@@ -292,7 +334,11 @@ fn next_batch(work: &Work, result: &mut Live<'_>, export: &Export) -> Result<Opt
         work.cancel.check()?;
         let Some(array) = result.next_array()? else { return Ok(None) };
         if !array.is_empty() {
-            return export.batch(array).map(Some);
+            let batch = export.batch(array)?;
+            if let Some(tracked) = &work.call.tracked {
+                tracked.count(batch.num_rows(), batch::bytes(&batch));
+            }
+            return Ok(Some(batch));
         }
     }
 }

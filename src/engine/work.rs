@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use super::cancel::{Cancel, Watch};
 use super::ingest::TableLock;
 use super::live::Live;
+use super::queries::QueryState;
 use super::session::{Extensions, InUse, Lease, Place, Settings, Wants};
 use super::slots::{Slot, Slots};
 use super::threads::Use;
@@ -145,6 +146,9 @@ impl Engine {
         if let Some(session) = &place.session {
             session.runs(&cancel);
         }
+        if let Some(tracked) = &call.tracked {
+            tracked.runs(&cancel);
+        }
         let (threads, slots) = match use_for {
             Use::Statements => (&self.0.threads, &self.0.slots),
             Use::Ingests => (&self.0.ingest_threads, &self.0.ingest_slots),
@@ -178,6 +182,9 @@ impl Work {
         let connection = line.connection();
         timezone::set_clock(connection)?;
         let watch = engine.watchdog.watch(&cancel, connection.interrupt_handle());
+        if let Some(tracked) = &call.tracked {
+            tracked.read(connection);
+        }
         Ok(Self {
             watch,
             line,
@@ -258,7 +265,17 @@ impl Work {
 
     /// Waits for the right to run a statement.
     pub(in crate::engine) fn slot(&self) -> Result<Slot> {
-        self.slots.acquire(&self.cancel)
+        self.enter(QueryState::Queued);
+        let slot = self.slots.acquire(&self.cancel)?;
+        self.enter(QueryState::Running);
+        Ok(slot)
+    }
+
+    /// Notes in the query log where the caller's statement is.
+    pub(in crate::engine) fn enter(&self, state: QueryState) {
+        if let Some(tracked) = &self.call.tracked {
+            tracked.enter(state);
+        }
     }
 
     /// Waits for the lock of a table, by its lowercase name, on behalf of a statement that holds a slot; none when the caller's

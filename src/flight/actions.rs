@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::auth::Caller;
 use super::encode::{schema_bytes, wire_schema};
-use super::{State, control, prepared, session};
+use super::{State, control, prepared, queries, session};
 use crate::access::Operation;
 use crate::engine::{Call, Engine, Metadata, SCHEMA, TableListing};
 use crate::error::{Error, Result};
@@ -24,6 +24,10 @@ const ACTIONS: &[(&str, &str)] = &[
     ("table_exists", "Tells whether a table or view is there: TableRequest -> TableExists"),
     ("drop_table", "Drops a table and its metadata: DropTableRequest -> DropTableResult"),
     ("server_info", "Tells versions, database and uptime: empty -> ServerInfo"),
+    ("list_queries", "Lists statements that run, or have run: ListQueriesRequest -> one QueryInfo each"),
+    ("cancel_query", "Cancels a statement by its id: CancelQueryRequest -> CancelQueryResult"),
+    ("list_sessions", "Lists sessions: empty -> one SessionInfo each"),
+    ("close_session", "Closes a session by its id: CloseSessionRequest -> CloseSessionResult"),
     ("CreatePreparedStatement", "Flight SQL: prepares a statement"),
     ("ClosePreparedStatement", "Flight SQL: closes a prepared statement"),
     ("BeginTransaction", "Flight SQL: begins a transaction"),
@@ -74,6 +78,10 @@ pub(super) async fn run(state: &State, action: Action, caller: &Caller, call: &C
             answer(&body, &v1::DropTableResult { table, dropped })
         }
         "server_info" => answer(&body, &server_info(state, call)),
+        "list_queries" => queries::list(state, &body, &caller.principal),
+        "cancel_query" => queries::cancel(state, &body, &caller.principal),
+        "list_sessions" => queries::sessions(state, &body, &caller.principal),
+        "close_session" => queries::close_session(state, &body, &caller.principal),
         other => {
             let known: Vec<&str> = ACTIONS.iter().map(|(name, _)| *name).collect();
             Err(Error::unimplemented(format!("action {other:?} is not offered; there are {}", known.join(", "))))
@@ -115,7 +123,7 @@ async fn run_standard(
 }
 
 /// A request: JSON if it begins with `{`, else protobuf.
-fn parse<T: Message + Default + DeserializeOwned>(body: &Bytes) -> Result<T> {
+pub(super) fn parse<T: Message + Default + DeserializeOwned>(body: &Bytes) -> Result<T> {
     if is_json(body) {
         return serde_json::from_slice(body)
             .map_err(|error| Error::invalid(format!("the request is not valid: {error}")));
@@ -128,11 +136,11 @@ fn is_json(body: &Bytes) -> bool {
 }
 
 /// The answer in the request's form.
-fn answer(body: &Bytes, message: &(impl Message + Serialize)) -> Result<Vec<Bytes>> {
+pub(super) fn answer(body: &Bytes, message: &(impl Message + Serialize)) -> Result<Vec<Bytes>> {
     Ok(vec![write(body, message)?])
 }
 
-fn write(body: &Bytes, message: &(impl Message + Serialize)) -> Result<Bytes> {
+pub(super) fn write(body: &Bytes, message: &(impl Message + Serialize)) -> Result<Bytes> {
     if !is_json(body) {
         return Ok(message.encode_to_vec().into());
     }
@@ -238,7 +246,7 @@ fn server_info(state: &State, call: &Call) -> v1::ServerInfo {
 }
 
 /// Microseconds since 1970 as a protobuf time.
-fn timestamp(us: i64) -> prost_types::Timestamp {
+pub(super) fn timestamp(us: i64) -> prost_types::Timestamp {
     let nanos = i32::try_from(us.rem_euclid(1_000_000) * 1000).unwrap_or(0);
     prost_types::Timestamp { seconds: us.div_euclid(1_000_000), nanos }
 }

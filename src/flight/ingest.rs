@@ -42,7 +42,11 @@ pub(super) fn put(
     let (answers, receiver) = mpsc::channel(ANSWERS_MAX);
     let run = async move {
         let answers = Answers { sender: answers, replies };
-        let outcome = run(&state, *request, &answers, first, messages, &call).await;
+        let (call, tracked) = state.engine.track_ingest(&request.table, &call);
+        let outcome = run(&state, *request, &answers, Incoming::new(&state, first, messages), &call).await;
+        if let Some(tracked) = tracked {
+            tracked.end(&outcome);
+        }
         // A failed send means that the client is gone.
         match outcome {
             Ok(result) => drop(answers.send(result).await),
@@ -107,13 +111,35 @@ async fn run(
     state: &State,
     request: Request,
     answers: &Answers,
-    first: FlightData,
-    messages: Streaming<FlightData>,
+    mut incoming: Incoming,
     call: &Call,
 ) -> Result<PutResult> {
     let started = Instant::now();
+    // Somebody may end the stream while it waits for its client.
+    let cancelled = async {
+        match &call.tracked {
+            Some(tracked) => tracked.cancelled().await,
+            None => std::future::pending().await,
+        }
+    };
+    let ingest = tokio::select! {
+        biased;
+        ingest = receive(state, request, answers, &mut incoming, call) => ingest?,
+        error = cancelled => return Err(error),
+    };
+    let outcome = ingest.commit().await?;
+    answers.result(outcome, incoming.bytes, started.elapsed().as_secs_f64())
+}
+
+/// Takes the whole stream; what is left to do is its commit.
+async fn receive(
+    state: &State,
+    request: Request,
+    answers: &Answers,
+    incoming: &mut Incoming,
+    call: &Call,
+) -> Result<Ingest> {
     let (explicit_commit, every_batch) = (request.explicit_commit, request.every_batch);
-    let mut incoming = Incoming::new(state, first, messages);
     let schema = incoming.schema().await?;
     let mut ingest = Ingest::open(&state.engine, &state.budget, request, &schema, call).await?;
     answers.progress(Progress::default()).await?;
@@ -125,6 +151,10 @@ async fn run(
         }
         if let DecodedPayload::RecordBatch(batch) = message.payload {
             ingest.write(batch).await?;
+            if let Some(tracked) = &call.tracked {
+                tracked.set_rows(ingest.progress().received);
+                tracked.set_bytes(incoming.bytes);
+            }
             if every_batch || last_progress.elapsed() >= PROGRESS_INTERVAL {
                 answers.progress(ingest.progress()).await?;
                 last_progress = Instant::now();
@@ -140,8 +170,7 @@ async fn run(
         }
         check_commit(commit, ingest.progress().received)?;
     }
-    let outcome = ingest.commit().await?;
-    answers.result(outcome, incoming.bytes, started.elapsed().as_secs_f64())
+    Ok(ingest)
 }
 
 fn parse_commit(bytes: &Bytes) -> Result<v1::IngestCommit> {

@@ -17,6 +17,7 @@ mod ingest;
 mod metadata;
 mod prepared;
 mod put;
+mod queries;
 mod reflection;
 mod session;
 mod statement;
@@ -111,7 +112,7 @@ fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
 /// On whose behalf the call's work runs, and until when.
 fn call<T>(request: &Request<T>) -> Result<Call, Status> {
     let Caller { principal, session, .. } = caller(request)?;
-    Ok(Call { principal: Some(principal), session, transaction: None, deadline: deadline(request) })
+    Ok(Call { principal: Some(principal), session, deadline: deadline(request), ..Call::default() })
 }
 
 /// The time by which the call has to end, from its `grpc-timeout` header.

@@ -1,5 +1,6 @@
 //! Statements: what a DoGet streams, and running a statement once for its effect.
 
+use arrow::array::RecordBatch;
 use futures::StreamExt;
 
 use super::encode::Outgoing;
@@ -8,7 +9,7 @@ use super::ticket::{Query, Ticket};
 use super::{State, metadata};
 use crate::engine::{Bound, Call, Executed, Execution, Owner, Rows, Started};
 use crate::error::{Error, Result};
-use crate::ingest;
+use crate::{batch, ingest};
 
 /// The rows of a ticket.
 pub(super) async fn get(state: &State, ticket: Ticket, call: Call) -> Result<Outgoing> {
@@ -55,6 +56,20 @@ fn watched(state: &State, id: FlightId, owner: Owner, rows: Rows) -> Outgoing {
 /// Runs a statement once, to its end, or once for each row of parameters. An INSERT into a managed table is an ingest of the
 /// rows that it gives.
 pub(super) async fn execute(state: &State, sql: String, bound: Option<Bound>, call: &Call) -> Result<Executed> {
+    let (call, tracked) = state.engine.track_update(&sql, call);
+    let outcome = execute_tracked(state, sql, bound, &call).await;
+    if let Some(tracked) = tracked {
+        if let Ok(executed) = &outcome {
+            let rows: usize = executed.batches.iter().map(RecordBatch::num_rows).sum();
+            tracked.set_rows(executed.changed.unwrap_or(rows as u64));
+            tracked.set_bytes(executed.batches.iter().map(|batch| batch::bytes(batch) as u64).sum());
+        }
+        tracked.end(&outcome);
+    }
+    outcome
+}
+
+async fn execute_tracked(state: &State, sql: String, bound: Option<Bound>, call: &Call) -> Result<Executed> {
     match state.engine.execute(sql, bound.clone(), call).await? {
         Execution::Done(executed) => Ok(executed),
         Execution::Insert(insert) => {

@@ -38,6 +38,9 @@ enum_field!(extra_columns, ExtraColumns, "EXTRA_COLUMNS_");
 enum_field!(ingest_mode, IngestMode, "INGEST_MODE_");
 enum_field!(on_duplicate, OnDuplicate, "ON_DUPLICATE_");
 enum_field!(progress, Progress, "PROGRESS_");
+enum_field!(query_kind, QueryKind, "QUERY_KIND_");
+enum_field!(query_outcome, QueryOutcome, "QUERY_OUTCOME_");
+enum_field!(query_state, QueryState, "QUERY_STATE_");
 enum_field!(table_kind, TableKind, "TABLE_KIND_");
 
 fn unknown_word<E: serde::de::Error>(text: &str, what: &str) -> E {

@@ -6,6 +6,7 @@
 //! is remembered for a while, so that a client is told, and not served without its settings.
 
 mod lane;
+mod listing;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use lru::LruCache;
 
 pub(in crate::engine) use lane::{Lane, Lease};
@@ -64,6 +66,10 @@ pub struct Activity {
 /// One session.
 #[derive(Debug)]
 pub(in crate::engine) struct Session {
+    /// Who made it; none: the server.
+    user: Option<Arc<str>>,
+    /// When, in microseconds since 1970 (UTC).
+    created_at: i64,
     lane: Arc<Lane>,
     settings: Mutex<Settings>,
     /// Whether something lives on the lane that only it has: a temporary table, a variable.
@@ -115,7 +121,7 @@ impl Sessions {
     /// `NotFound` for a session or transaction that has ended, `FailedPrecondition` where a session is needed and there is none.
     pub(in crate::engine) fn place(&self, call: &Call, wants: Wants) -> Result<Place> {
         let session = match &call.session {
-            Some(key) if wants == Wants::Session => Some(self.open(key)?),
+            Some(key) if wants == Wants::Session => Some(self.open(key, call)?),
             Some(key) => self.find(key)?,
             None if wants == Wants::Session && call.transaction.is_none() => return Err(no_session()),
             None => None,
@@ -140,8 +146,8 @@ impl Sessions {
         Ok(state.sessions.get(key).map(Arc::clone))
     }
 
-    /// The session of `key`, made if there is none yet.
-    fn open(&self, key: &SessionKey) -> Result<Arc<Session>> {
+    /// The session of `key`, made for the caller if there is none yet.
+    fn open(&self, key: &SessionKey, call: &Call) -> Result<Arc<Session>> {
         if let Some(session) = self.find(key)? {
             return Ok(session);
         }
@@ -155,7 +161,7 @@ impl Sessions {
                 self.config.sessions_max
             )));
         }
-        let session = Arc::new(Session::new());
+        let session = Arc::new(Session::new(call));
         state.sessions.insert(Arc::clone(key), Arc::clone(&session));
         Ok(session)
     }
@@ -192,19 +198,22 @@ impl Sessions {
         }
     }
 
-    /// Ends a session; false when nothing is kept for it.
-    fn close(&self, key: &SessionKey) -> bool {
+    /// Ends a session, for a reason that whoever runs a statement in it is told; false when nothing is kept for it.
+    fn close(&self, key: &SessionKey, reason: Option<&str>) -> bool {
         let mut state = self.lock();
         let Some(session) = state.sessions.remove(key) else { return false };
         state.ended_sessions.put(Arc::clone(key), ());
         drop(state);
-        self.end(&session);
+        self.end(&session, reason);
         true
     }
 
-    fn end(&self, session: &Session) {
+    fn end(&self, session: &Session, reason: Option<&str>) {
         for cancel in session.running().drain(..).filter_map(|running| running.upgrade()) {
-            cancel.cancel();
+            match reason {
+                Some(reason) => cancel.cancel_because(reason),
+                None => cancel.cancel(),
+            }
         }
         if let Some(id) = session.lane.with_transaction(|transaction| transaction.id) {
             self.forget_transaction(id);
@@ -233,7 +242,7 @@ impl Sessions {
         let lanes: Vec<Arc<Lane>> = state.transactions.drain().map(|(_, lane)| lane).collect();
         drop(state);
         for session in sessions {
-            self.end(&session);
+            self.end(&session, None);
         }
         for lane in lanes {
             lane.close();
@@ -265,7 +274,7 @@ impl Sessions {
         drop(state);
         for session in ended {
             tracing::debug!("a session was idle for too long");
-            self.end(&session);
+            self.end(&session, None);
         }
         for lane in &idle_lanes {
             if lane.has_transaction() && lane.idle().is_some_and(|idle| idle > transaction_idle_max) {
@@ -294,8 +303,10 @@ fn no_session() -> Error {
 }
 
 impl Session {
-    fn new() -> Self {
+    fn new(call: &Call) -> Self {
         Self {
+            user: call.principal.as_ref().map(|principal| Arc::clone(&principal.name)),
+            created_at: Timestamp::now().as_microsecond(),
             lane: Arc::new(Lane::default()),
             settings: Mutex::default(),
             keeps_objects: AtomicBool::new(false),
@@ -387,7 +398,7 @@ impl Engine {
     /// `NotFound` or `InvalidArgument` for a value that is not possible; then nothing is changed.
     pub async fn change_settings(&self, call: &Call, settings: Settings) -> Result<()> {
         let key = call.session.as_ref().ok_or_else(no_session)?;
-        let session = self.0.sessions.open(key)?;
+        let session = self.0.sessions.open(key, call)?;
         let tried = settings.clone();
         // On a connection of its own: the lane may be busy, and gets them with its next statement.
         self.run(&Call { deadline: call.deadline, ..Call::default() }, move |work| {
@@ -402,7 +413,7 @@ impl Engine {
     /// Ends a session: its statements are cancelled, its transaction rolled back, its temporary tables dropped. False when
     /// there was nothing to end.
     pub fn close_session(&self, key: &SessionKey) -> bool {
-        self.0.sessions.close(key)
+        self.0.sessions.close(key, None)
     }
 
     /// What is open now.

@@ -55,7 +55,7 @@ impl Engine {
     pub fn begin_transaction(&self, call: &Call) -> Result<TransactionId> {
         let sessions = &self.0.sessions;
         let id = Uuid::new_v4();
-        let session = call.session.as_ref().map(|key| sessions.open(key)).transpose()?;
+        let session = call.session.as_ref().map(|key| sessions.open(key, call)).transpose()?;
         let lane = match session {
             Some(session) if session.lane.open_transaction(Transaction::named(id)) => Arc::clone(&session.lane),
             _ => {
