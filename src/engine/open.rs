@@ -11,10 +11,10 @@ use duckdb_neo::instance::{AttachBuilder, Instance, InstanceBuilder};
 
 use super::buffer::ResultBuffer;
 use super::threads::{Threads, Use};
-use super::work::OPTIMIZER;
+use super::work::{OPTIMIZER, QUERY_MEMORY};
 use super::{
-    CATALOG, Database, Engine, Inner, cancel::Watchdog, guard, import, ingest, metadata, session::Sessions,
-    slots::Slots, timezone, types,
+    CATALOG, Database, Engine, Inner, cancel::Watchdog, disk, guard, import, ingest, metadata, session::Sessions, slots,
+    timezone, types,
 };
 use crate::config::{Config, Engine as EngineConfig};
 use crate::error::{Error, Result};
@@ -54,12 +54,19 @@ impl Engine {
             ingest_threads: Threads::new(Use::Ingests, 2 * config.ingest.streams_max, bytes(engine.stack_bytes)),
             watchdog: Watchdog::start()?,
             sessions,
-            slots: Slots::new(engine.statements_max, engine.statements_queue_max, engine.statements_queue_wait),
+            slots: slots::Slots::new(statement_limits(engine)),
             // As many as there are threads for them: an ingest does not wait for statements to end.
-            ingest_slots: Slots::new(2 * config.ingest.streams_max, 0, Duration::ZERO),
+            ingest_slots: slots::Slots::new(slots::Limits {
+                running_max: 2 * config.ingest.streams_max,
+                queue_max: 0,
+                wait_max: Duration::ZERO,
+                user_running_max: usize::MAX,
+                user_queue_max: 0,
+            }),
             imports,
             ingests: ingest::Ingests::new(bytes(config.ingest.table_filters_memory)),
             managed,
+            disk: disk::DiskFloor::new(database.path.as_deref(), engine.disk_free_min),
             instance,
             recovery: std::sync::Mutex::default(),
             database,
@@ -76,10 +83,27 @@ impl Engine {
     }
 }
 
+fn statement_limits(config: &EngineConfig) -> slots::Limits {
+    slots::Limits {
+        running_max: config.statements_max,
+        queue_max: config.statements_queue_max,
+        wait_max: config.statements_queue_wait,
+        user_running_max: config.user_statements_max,
+        user_queue_max: config.user_queue_max,
+    }
+}
+
 /// Closes the instance to what nobody may do through SQL: reading other files, and changing settings for everybody.
 fn lock(instance: &Instance) -> Result<()> {
-    let open =
-        ["TimeZone", timezone::CLOCK, "streaming_buffer_size", "max_streaming_buffer_size", types::LOSSLESS, OPTIMIZER];
+    let open = [
+        "TimeZone",
+        timezone::CLOCK,
+        "streaming_buffer_size",
+        "max_streaming_buffer_size",
+        types::LOSSLESS,
+        OPTIMIZER,
+        QUERY_MEMORY,
+    ];
     let config = instance.config()?;
     for (setting, value) in [
         // Only now: attaching the data file needs the access that nothing after it does.
@@ -110,6 +134,7 @@ fn options(config: &EngineConfig, database: &Database) -> InstanceBuilder {
         .option("allow_community_extensions", "false")
         .option("memory_limit", config.memory_limit.as_u64().to_string() + "B")
         .option("threads", config.threads.to_string())
+        .option("max_expression_depth", config.expression_depth_max.to_string())
         .option("checkpoint_threshold", config.checkpoint_threshold.as_u64().to_string() + "B")
         .option("max_temp_directory_size", config.temp_directory_max.as_u64().to_string() + "B");
     if let Some(directory) = database.temp_directory.as_ref().and_then(|directory| directory.to_str()) {
