@@ -141,8 +141,8 @@ pub struct Engine {
     /// `engine.memory_limit`.
     #[serde(with = "text::size")]
     pub query_memory_max: ByteSize,
-    /// Bytes of memory of the whole process, DuckDB's binder, strings and results included, stacks of threads not: what needs more
-    /// fails, statement by statement. Default: nine tenths of the memory of the machine or of its control group; `0B`: without limit.
+    /// Bytes of memory of the whole process, DuckDB's binder, strings and results included: what needs more fails, statement by
+    /// statement. Default: nine tenths of the memory of the machine or of its control group; `0B`: without limit.
     #[serde(with = "text::size")]
     pub process_memory_max: ByteSize,
     /// Threads that DuckDB works with; default: the cores that the process may use.

@@ -53,6 +53,9 @@ impl Config {
         size("server.header_bytes_max", server.header_bytes_max, kib(4), mib(16))?;
         size("engine.memory_limit", engine.memory_limit, mib(64), ByteSize::pib(1))?;
         size("engine.query_memory_max", engine.query_memory_max, ByteSize(0), ByteSize::pib(1))?;
+        if engine.process_memory_max.as_u64() > 0 {
+            size("engine.process_memory_max", engine.process_memory_max, mib(512), ByteSize::pib(1))?;
+        }
         size("engine.disk_free_min", engine.disk_free_min, ByteSize(0), ByteSize::pib(1))?;
         size("query.result_size_max", self.query.result_size_max, ByteSize(0), ByteSize::pib(1))?;
         size("engine.temp_directory_max", engine.temp_directory_max, ByteSize(0), ByteSize::pib(1))?;

@@ -9,7 +9,6 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use crate::alloc;
 use crate::error::{Error, Result};
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -131,13 +130,10 @@ impl Shared {
 
     fn work(&self) {
         self.use_for.enter();
-        alloc::thread_begins(self.stack_bytes);
         while let Some(job) = self.next() {
             // A panic in a job ends that job: its caller sees a closed channel, which is an internal error.
             drop(std::panic::catch_unwind(std::panic::AssertUnwindSafe(job)));
-            alloc::settle();
         }
-        alloc::thread_ends(self.stack_bytes);
     }
 
     /// The next job, or none after a long idle time; the thread is then no longer counted.
