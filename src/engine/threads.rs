@@ -82,7 +82,7 @@ impl Threads {
         thread
             .spawn(move || shared.work())
             .map(drop)
-            .map_err(|error| Error::exhausted("the operating system refuses another thread").with_source(error))
+            .map_err(|error| Error::exhausted("the operating system refuses another thread, for want of memory (engine.process_memory_max) or of threads").with_source(error))
     }
 }
 

@@ -93,7 +93,7 @@ def test_memory_has_names(server_factory, tmp_path):
     tight = settings(engine__memory_limit="128MiB", engine__temp_directory_max="1MiB", engine__threads=1)
     server = server_factory(tmp_path / "t.duckdb", *tight)
     in_memory = server_factory("--memory", *tight)
-    wide = "SELECT count(*) FROM (SELECT i, repeat('x', 200) || i AS x FROM range(1500000) t(i) ORDER BY x DESC)"
+    wide = "SELECT count(*) FROM (SELECT i, repeat('x', 200) || i AS x FROM range(1000000) t(i) ORDER BY x DESC)"
     with server.flight() as client, in_memory.flight() as other:
         with refused("RESOURCE_EXHAUSTED", "engine.temp_directory_max"):
             query(client, wide)
