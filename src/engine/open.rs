@@ -37,7 +37,7 @@ impl Engine {
         let builtins = guard::Builtins::load(&connection)?;
         builtins.check_file(&connection)?;
         guard::install(&connection);
-        lock(&instance)?;
+        lock(&instance, engine)?;
         // A read-only file may lack the server's tables; nothing in it is written, and every name is looked up.
         let managed = if database.read_only {
             metadata::ManagedNames::default()
@@ -60,8 +60,8 @@ impl Engine {
                 running_max: 2 * config.ingest.streams_max,
                 queue_max: 0,
                 wait_max: Duration::ZERO,
-                user_running_max: usize::MAX,
-                user_queue_max: 0,
+                user_running: usize::MAX,
+                user_queue: 0,
             }),
             imports,
             ingests: ingest::Ingests::new(bytes(config.ingest.table_filters_memory)),
@@ -88,13 +88,13 @@ fn statement_limits(config: &EngineConfig) -> slots::Limits {
         running_max: config.statements_max,
         queue_max: config.statements_queue_max,
         wait_max: config.statements_queue_wait,
-        user_running_max: config.user_statements_max,
-        user_queue_max: config.user_queue_max,
+        user_running: config.user_statements_max,
+        user_queue: config.user_queue_max,
     }
 }
 
 /// Closes the instance to what nobody may do through SQL: reading other files, and changing settings for everybody.
-fn lock(instance: &Instance) -> Result<()> {
+fn lock(instance: &Instance, engine: &EngineConfig) -> Result<()> {
     let open = [
         "TimeZone",
         timezone::CLOCK,
@@ -106,6 +106,8 @@ fn lock(instance: &Instance) -> Result<()> {
     ];
     let config = instance.config()?;
     for (setting, value) in [
+        // As an option of the instance it would be shown and not kept: DuckDB's buffer manager does not hear of it.
+        ("max_temp_directory_size", &*format!("{}B", engine.temp_directory_max.as_u64())),
         // Only now: attaching the data file needs the access that nothing after it does.
         ("enable_external_access", "false"),
         ("allowed_configs", &format!("[{}]", open.join(", "))),
@@ -135,8 +137,7 @@ fn options(config: &EngineConfig, database: &Database) -> InstanceBuilder {
         .option("memory_limit", config.memory_limit.as_u64().to_string() + "B")
         .option("threads", config.threads.to_string())
         .option("max_expression_depth", config.expression_depth_max.to_string())
-        .option("checkpoint_threshold", config.checkpoint_threshold.as_u64().to_string() + "B")
-        .option("max_temp_directory_size", config.temp_directory_max.as_u64().to_string() + "B");
+        .option("checkpoint_threshold", config.checkpoint_threshold.as_u64().to_string() + "B");
     if let Some(directory) = database.temp_directory.as_ref().and_then(|directory| directory.to_str()) {
         options = options.option("temp_directory", directory);
     }

@@ -29,8 +29,8 @@ pub(in crate::engine) struct Limits {
     pub(in crate::engine) running_max: usize,
     pub(in crate::engine) queue_max: usize,
     pub(in crate::engine) wait_max: Duration,
-    pub(in crate::engine) user_running_max: usize,
-    pub(in crate::engine) user_queue_max: usize,
+    pub(in crate::engine) user_running: usize,
+    pub(in crate::engine) user_queue: usize,
 }
 
 #[derive(Debug, Default)]
@@ -104,7 +104,7 @@ impl Slots {
     fn check_queues(&self, state: &State, user: &User) -> Result<()> {
         let limits = self.limits;
         let own = state.of(user);
-        if user.is_some() && own.running >= limits.user_running_max && own.waiting >= limits.user_queue_max {
+        if user.is_some() && own.running >= limits.user_running && own.waiting >= limits.user_queue {
             return Err(Error::exhausted(format!(
                 "{} statements of yours run and {} wait, which is the limit of one user (engine.user_statements_max, \
                  engine.user_queue_max); try again later",
@@ -112,7 +112,7 @@ impl Slots {
             )));
         }
         let busy = state.all.running >= limits.running_max;
-        if busy && user.is_some() && own.waiting >= limits.user_queue_max {
+        if busy && user.is_some() && own.waiting >= limits.user_queue {
             return Err(Error::exhausted(format!(
                 "{} statements of yours wait, which is the limit of one user (engine.user_queue_max); try again later",
                 own.waiting
@@ -135,15 +135,15 @@ impl Slots {
         }
         let Some(user) = user else { return true };
         let running = state.users.get(user).map_or(0, |counts| counts.running);
-        running < self.limits.user_running_max
+        running < self.limits.user_running
             && !state.users.values().any(|other| other.waiting > 0 && other.running < running)
     }
 
     fn waited(&self, state: &State, user: &User) -> Error {
-        let Limits { wait_max, running_max, user_running_max, .. } = self.limits;
-        let message = if user.is_some() && state.of(user).running >= user_running_max {
+        let Limits { wait_max, running_max, user_running, .. } = self.limits;
+        let message = if user.is_some() && state.of(user).running >= user_running {
             format!(
-                "waited {wait_max:?} for one of your {user_running_max} running statements to end (engine.user_statements_max, \
+                "waited {wait_max:?} for one of your {user_running} running statements to end (engine.user_statements_max, \
                  engine.statements_queue_wait)"
             )
         } else {
@@ -196,8 +196,8 @@ mod tests {
     use crate::error::ErrorKind;
 
     fn slots(running_max: usize, queue_max: usize, wait_max: Duration) -> Arc<Slots> {
-        let (user_running_max, user_queue_max) = (running_max, queue_max);
-        Slots::new(Limits { running_max, queue_max, wait_max, user_running_max, user_queue_max })
+        let (user_running, user_queue) = (running_max, queue_max);
+        Slots::new(Limits { running_max, queue_max, wait_max, user_running, user_queue })
     }
 
     fn exhausted(slots: &Arc<Slots>, user: &User, setting: &str) {
@@ -226,8 +226,8 @@ mod tests {
             running_max: 3,
             queue_max: 9,
             wait_max: Duration::from_millis(20),
-            user_running_max: 2,
-            user_queue_max: 1,
+            user_running: 2,
+            user_queue: 1,
         };
         let slots = Slots::new(limits);
         let adas = [slots.acquire(&cancel, &ada).unwrap(), slots.acquire(&cancel, &ada).unwrap()];
@@ -235,7 +235,7 @@ mod tests {
         let _grace = slots.acquire(&cancel, &grace).unwrap();
         drop(adas);
         assert_eq!(slots.lock().users.len(), 1);
-        let no_queue = Slots::new(Limits { user_running_max: 1, user_queue_max: 0, ..limits });
+        let no_queue = Slots::new(Limits { user_running: 1, user_queue: 0, ..limits });
         let _ada = no_queue.acquire(&cancel, &ada).unwrap();
         exhausted(&no_queue, &ada, "engine.user_queue_max");
         // The server's own statements count for nobody.

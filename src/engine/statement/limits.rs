@@ -80,7 +80,7 @@ impl Form {
             form.depth = form.depth.max(levels.len() - 1);
         }
         while levels.len() > 1 {
-            form.close(&mut levels);
+            Self::close(&mut levels);
         }
         form.lambdas = levels.first().map_or(0, Level::lambdas);
         form
@@ -95,11 +95,11 @@ impl Form {
             "case" => levels.push(Level { is_case: true, ..Level::default() }),
             ")" | "]" | "}" => {
                 while levels.last().is_some_and(|level| level.is_case) {
-                    self.close(levels);
+                    Self::close(levels);
                 }
-                self.close(levels);
+                Self::close(levels);
             }
-            "end" if levels.last().is_some_and(|level| level.is_case) => self.close(levels),
+            "end" if levels.last().is_some_and(|level| level.is_case) => Self::close(levels),
             word => self.count(word, levels.last_mut()),
         }
     }
@@ -136,7 +136,7 @@ impl Form {
     }
 
     /// The innermost level ends; the outermost stays.
-    fn close(&mut self, levels: &mut Vec<Level>) {
+    fn close(levels: &mut Vec<Level>) {
         if levels.len() > 1
             && let Some(level) = levels.pop()
             && let Some(outer) = levels.last_mut()
