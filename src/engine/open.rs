@@ -13,8 +13,8 @@ use super::buffer::ResultBuffer;
 use super::threads::{Threads, Use};
 use super::work::{OPTIMIZER, QUERY_MEMORY};
 use super::{
-    CATALOG, Database, Engine, Inner, cancel::Watchdog, disk, guard, import, ingest, metadata, session::Sessions, slots,
-    timezone, types,
+    CATALOG, Database, Engine, Inner, cancel::Watchdog, disk, guard, import, ingest, metadata, session::Sessions,
+    slots, timezone, types,
 };
 use crate::config::{Config, Engine as EngineConfig};
 use crate::error::{Error, Result};
@@ -138,9 +138,9 @@ fn options(config: &EngineConfig, database: &Database) -> InstanceBuilder {
         .option("threads", config.threads.to_string())
         .option("max_expression_depth", config.expression_depth_max.to_string())
         .option("checkpoint_threshold", config.checkpoint_threshold.as_u64().to_string() + "B");
-    if let Some(directory) = database.temp_directory.as_ref().and_then(|directory| directory.to_str()) {
-        options = options.option("temp_directory", directory);
-    }
+    // Without a directory DuckDB would make one of its own where the process was started.
+    let directory = database.temp_directory.as_ref().and_then(|directory| directory.to_str()).unwrap_or_default();
+    options = options.option("temp_directory", directory);
     if let Some(directory) = export_directory(config).as_deref().and_then(Path::to_str) {
         options = options.option("allowed_directories", format!("['{}']", directory.replace('\'', "''")));
     }
