@@ -14,7 +14,7 @@ SETTINGS = {
     "engine.statements_queue_wait": "5s",
 }
 # What a bomb may end in: no answer of the kind "internal error", and no broken connection.
-ENDS = ("resource exhausted", "timeout", "invalid argument", "not found", "unimplemented")
+ENDS = ("resource exhausted", "timeout", "invalid argument", "not found", "unauthorized", "unimplemented")
 
 
 def nest(before, middle, after, levels):
