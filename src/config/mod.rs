@@ -137,8 +137,8 @@ pub struct Engine {
     /// Bytes of memory for DuckDB's buffers; default: half of the memory of the machine or of its control group.
     #[serde(with = "text::size")]
     pub memory_limit: ByteSize,
-    /// Bytes of memory that one query's sorts and hash tables take before they go to the temporary directory; `0B`: its share of
-    /// `engine.memory_limit`.
+    /// Bytes of memory that one query's hash tables and sorts should take before they go to the temporary directory; DuckDB takes it
+    /// for a target, not a ceiling; `0B`: its share of `engine.memory_limit`.
     #[serde(with = "text::size")]
     pub query_memory_max: ByteSize,
     /// Bytes of memory of the whole process, DuckDB's binder, strings and results included: what needs more fails, statement by
