@@ -5,6 +5,7 @@
 //! From the wire inwards; each folder knows only what stands below it, and they meet in Arrow batches and plain values.
 //!
 //! * [`cli`]: the program's commands. `serve` and `demo` run a server; the others are Flight clients of any server.
+//! * [`alloc`]: the allocator, and the ceiling of the process's memory.
 //! * [`access`]: who calls (the users file, API tokens, an issuer's JWTs, the tokens of sessions), and the one decision about what
 //!   principals with their roles and grants may do.
 //! * [`config`]: every setting, its default and where its value came from. [`telemetry`]: the log.
@@ -54,7 +55,7 @@
 //! # Invariants
 //!
 //! 1. Only `engine/` names DuckDB's crates. Only `flight/`, `server/` and `cli/` name tonic; only `flight/status.rs` picks a
-//!    gRPC code. `unsafe` is in `engine/ffi.rs` only. (`tests/tidy.rs` checks these.)
+//!    gRPC code. `unsafe` is in `engine/ffi.rs` and `alloc.rs` only. (`tests/tidy.rs` checks these.)
 //! 2. DuckDB runs on the engine's threads, never on the async runtime. DuckDB's own workers never wait for a client: what a
 //!    statement reads is there before it begins.
 //! 3. One stream is one transaction: an ingest that was not answered OK has left nothing; one that was is on the disk.
@@ -66,6 +67,7 @@
 //! 7. A client can make a call fail, and never the server.
 
 pub mod access;
+pub mod alloc;
 pub mod batch;
 pub mod cli;
 pub mod config;

@@ -141,6 +141,14 @@ pub struct Engine {
     /// Bytes of memory for DuckDB's buffers; default: half of the memory of the machine or of its control group.
     #[serde(with = "text::size")]
     pub memory_limit: ByteSize,
+    /// Bytes of memory that one query's hash tables and sorts should take before they go to the temporary directory; DuckDB takes it
+    /// for a target, not a ceiling; `0B`: its share of `engine.memory_limit`.
+    #[serde(with = "text::size")]
+    pub query_memory_max: ByteSize,
+    /// Bytes of memory of the whole process, DuckDB's binder, strings and results included: what needs more fails, statement by
+    /// statement. Default: nine tenths of the memory of the machine or of its control group; `0B`: without limit.
+    #[serde(with = "text::size")]
+    pub process_memory_max: ByteSize,
     /// Threads that DuckDB works with; default: the cores that the process may use.
     pub threads: usize,
     /// Directory in which each server makes its own for what does not fit in memory; empty: `<file>.tmp` beside the database
@@ -151,6 +159,10 @@ pub struct Engine {
     pub temp_directory_max: ByteSize,
     /// Directory below which an admin's COPY TO may write files on the server; empty: nowhere.
     pub export_directory: PathBuf,
+    /// Bytes that must be free on the disk of the database for anything to be written; below it, only reading goes on; `0B`: as
+    /// long as there are any.
+    #[serde(with = "text::size")]
+    pub disk_free_min: ByteSize,
     /// Statements that run at once; one whose client is slow to read gives its place to others.
     pub statements_max: usize,
     /// Statements and results that are being read which are open at once, each on a thread; more are RESOURCE_EXHAUSTED.
@@ -160,9 +172,21 @@ pub struct Engine {
     /// Time that a statement waits for its turn before it is RESOURCE_EXHAUSTED.
     #[serde(with = "text::duration")]
     pub statements_queue_wait: Duration,
+    /// Statements of one user that run at once, at most; others have the rest of `engine.statements_max`.
+    pub user_statements_max: usize,
+    /// Statements of one user that wait for their turn; more are RESOURCE_EXHAUSTED at once.
+    pub user_queue_max: usize,
     /// Bytes of the text of one statement.
     #[serde(with = "text::size")]
     pub statement_bytes_max: ByteSize,
+    /// Levels of a statement's nesting: parentheses, brackets, CASE, names in a chain of dots.
+    pub statement_depth_max: usize,
+    /// Lambdas and list comprehensions inside one another: each doubles the memory that binding takes.
+    pub statement_lambdas_max: usize,
+    /// Parts of a statement: SELECTs, VALUES, WITHs, set operations, joins and the tables of FROM lists.
+    pub statement_parts_max: usize,
+    /// Levels of an expression, a type or a query as DuckDB counts them when it parses and binds, several for each level of nesting.
+    pub expression_depth_max: usize,
     /// Time that one statement may run, the reading of its result included; `0s`: without limit.
     #[serde(with = "text::duration")]
     pub query_timeout: Duration,
@@ -178,15 +202,24 @@ impl Default for Engine {
     fn default() -> Self {
         Self {
             memory_limit: ByteSize(machine::memory_bytes() / 2),
+            query_memory_max: ByteSize(0),
+            process_memory_max: ByteSize((machine::memory_bytes() / 10 * 9) >> 20 << 20),
             threads: machine::threads(),
             temp_directory: PathBuf::new(),
             temp_directory_max: ByteSize::gib(32),
             export_directory: PathBuf::new(),
+            disk_free_min: ByteSize::mib(256),
             statements_max: 32,
             open_max: 512,
             statements_queue_max: 256,
             statements_queue_wait: Duration::from_secs(30),
+            user_statements_max: 24,
+            user_queue_max: 192,
             statement_bytes_max: ByteSize::kib(256),
+            statement_depth_max: 100,
+            statement_lambdas_max: 8,
+            statement_parts_max: 500,
+            expression_depth_max: 1000,
             query_timeout: Duration::ZERO,
             stack_bytes: ByteSize::mib(16),
             checkpoint_threshold: ByteSize::mib(256),
@@ -372,6 +405,11 @@ pub struct Query {
     /// way to the client. Batches and queues are sized by it, as far as the columns' types tell how wide rows are.
     #[serde(with = "text::size")]
     pub result_buffer: ByteSize,
+    /// Rows of one result; a query with more ends with RESOURCE_EXHAUSTED after so many; 0: without limit.
+    pub result_rows_max: u64,
+    /// Bytes of one result, as Arrow has them; a query with more ends with RESOURCE_EXHAUSTED; `0B`: without limit.
+    #[serde(with = "text::size")]
+    pub result_size_max: ByteSize,
     /// Bytes of the rows of a statement that is run at once and whole: RETURNING, PIVOT, CALL.
     #[serde(with = "text::size")]
     pub result_bytes_max: ByteSize,
@@ -398,6 +436,8 @@ impl Default for Query {
             batch_rows: 65_536,
             batch_bytes_max: ByteSize::kib(3584),
             result_buffer: ByteSize::mib(64),
+            result_rows_max: 0,
+            result_size_max: ByteSize(0),
             result_bytes_max: ByteSize::mib(64),
             results_max: 64,
             results_expire: Duration::from_mins(5),

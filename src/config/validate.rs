@@ -33,6 +33,12 @@ impl Config {
         count("engine.statements_max", engine.statements_max, 1, 4096)?;
         count("engine.open_max", engine.open_max, 1, 4096)?;
         count("engine.statements_queue_max", engine.statements_queue_max, 0, COUNT_MAX)?;
+        count("engine.user_statements_max", engine.user_statements_max, 1, 4096)?;
+        count("engine.user_queue_max", engine.user_queue_max, 0, COUNT_MAX)?;
+        count("engine.statement_depth_max", engine.statement_depth_max, 1, 1000)?;
+        count("engine.statement_lambdas_max", engine.statement_lambdas_max, 0, 16)?;
+        count("engine.statement_parts_max", engine.statement_parts_max, 1, COUNT_MAX)?;
+        count("engine.expression_depth_max", engine.expression_depth_max, 100, 1000)?;
         count("query.batch_rows", query.batch_rows, 1, 1 << 20)?;
         count("query.results_max", query.results_max, 1, COUNT_MAX)?;
         count("query.plans_max", query.plans_max, 1, 4096)?;
@@ -57,6 +63,12 @@ impl Config {
         size("server.message_bytes_max", server.message_bytes_max, mib(1), gib(2))?;
         size("server.header_bytes_max", server.header_bytes_max, kib(4), mib(16))?;
         size("engine.memory_limit", engine.memory_limit, mib(64), ByteSize::pib(1))?;
+        size("engine.query_memory_max", engine.query_memory_max, ByteSize(0), ByteSize::pib(1))?;
+        if engine.process_memory_max.as_u64() > 0 {
+            size("engine.process_memory_max", engine.process_memory_max, mib(512), ByteSize::pib(1))?;
+        }
+        size("engine.disk_free_min", engine.disk_free_min, ByteSize(0), ByteSize::pib(1))?;
+        size("query.result_size_max", self.query.result_size_max, ByteSize(0), ByteSize::pib(1))?;
         size("engine.temp_directory_max", engine.temp_directory_max, ByteSize(0), ByteSize::pib(1))?;
         size("engine.statement_bytes_max", engine.statement_bytes_max, kib(1), mib(64))?;
         size("engine.stack_bytes", engine.stack_bytes, mib(16), gib(1))?;

@@ -14,6 +14,10 @@ use crate::error::{Error, ErrorKind, Result};
 /// How often the watchdog looks at work that is under way.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// How long after its time is over work may take to notice it, until its caller is answered without it. DuckDB cannot be interrupted
+/// while it binds and optimizes, and finishes what a function makes of a batch of values.
+const NOTICE: Duration = Duration::from_millis(300);
+
 /// How long a query of a transaction may work on for a caller who has left, until it is interrupted.
 const LEAVE_GRACE: Duration = Duration::from_secs(1);
 
@@ -105,6 +109,25 @@ impl Cancel {
                 ErrorKind::DeadlineExceeded,
                 "the statement ran longer than the call's deadline or the query timeout (engine.query_timeout)",
             )),
+        }
+    }
+
+    /// Ready when the work is past its time, and a moment later has not ended by itself. Its thread goes on, and counts as open
+    /// (`engine.open_max`) and as running until it has ended; only its caller does not wait for it.
+    pub(in crate::engine) async fn overdue(self: Arc<Self>) -> Error {
+        loop {
+            let deadline = *self.deadline.lock().unwrap_or_else(PoisonError::into_inner);
+            let now = Instant::now();
+            match deadline {
+                Some(deadline) if now >= deadline + NOTICE => {
+                    if let Err(error) = self.check() {
+                        return error;
+                    }
+                }
+                // It may get another deadline meanwhile.
+                Some(deadline) => tokio::time::sleep((deadline + NOTICE - now).min(NOTICE)).await,
+                None => tokio::time::sleep(NOTICE).await,
+            }
         }
     }
 

@@ -69,7 +69,9 @@ fn classify_words(message: &str) -> Option<ErrorKind> {
         ("INTERRUPT Error", ErrorKind::Cancelled),
         ("Interrupted!", ErrorKind::Cancelled),
         ("Out of Memory Error", ErrorKind::ResourceExhausted),
+        ("std::bad_alloc", ErrorKind::ResourceExhausted),
         ("No space left on device", ErrorKind::ResourceExhausted),
+        ("Max expression depth limit", ErrorKind::ResourceExhausted),
         ("read-only mode", ErrorKind::FailedPrecondition),
         ("is not an table", ErrorKind::FailedPrecondition),
         ("TransactionContext Error", ErrorKind::FailedPrecondition),
@@ -103,6 +105,25 @@ fn removed_function(message: &str) -> Option<&str> {
     guard::is_removed(name).then_some(name)
 }
 
+/// DuckDB's limits by its own words, each with what to say in place of its advice and the setting of ours that it is.
+const LIMITS: &[(&str, &str, &str)] = &[
+    ("max_temp_directory_size", "This limit was set by", "engine.temp_directory_max"),
+    ("failed to offload data block", "This limit was set by", "engine.temp_directory_max"),
+    ("Out of Memory Error: Allocation failure", "Possible solutions", "engine.process_memory_max"),
+    ("Out of Memory Error", "Possible solutions", "engine.memory_limit"),
+    ("Max expression depth limit", "Use \"SET max_expression_depth", "engine.expression_depth_max"),
+];
+
+/// The message without DuckDB's advice, which is for those who may set its settings, and with the name of ours.
+fn name_limit(message: &str) -> Option<String> {
+    if message == "Out of memory." || message == "std::bad_alloc" {
+        return Some("out of memory (engine.process_memory_max)".to_owned());
+    }
+    let (_, advice, setting) = LIMITS.iter().find(|(words, ..)| message.contains(words))?;
+    let what = message.split(advice).next().unwrap_or_default().trim_end_matches([' ', '\n', '.', ';']);
+    Some(format!("{what} ({setting})"))
+}
+
 /// DuckDB's message on one line, without what repeats the SQL: `LINE 1: …` and the carets under it.
 fn present(message: &str) -> String {
     if let Some(name) = removed_function(message) {
@@ -110,6 +131,8 @@ fn present(message: &str) -> String {
             "function {name} is not offered: it would reach files, settings or statements outside of the caller's rights"
         );
     }
+    let limit = name_limit(message);
+    let message = limit.as_deref().unwrap_or(message);
     let is_marker = |line: &str| !line.is_empty() && line.chars().all(|c| c == '^' || c == '~');
     // Far from every name of the user's, DuckDB suggests a table of its own, or of the server's.
     let is_noise = |line: &str| {
@@ -129,4 +152,37 @@ fn present(message: &str) -> String {
         text.push('…');
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_name_our_settings() {
+        for (message, expected) in [
+            (
+                "Out of Memory Error: failed to offload data block of size 256.0 KiB (19.9 MiB/20.0 MiB used).\nThis limit was set \
+                 by the 'max_temp_directory_size' setting.\nBy default",
+                "Out of Memory Error: failed to offload data block of size 256.0 KiB (19.9 MiB/20.0 MiB used) \
+                 (engine.temp_directory_max)",
+            ),
+            (
+                "Out of Memory Error: failed to allocate data of size 32.0 KiB (511.9 MiB/512.0 MiB used)\n\nPossible \
+                 solutions:\n* Reducing",
+                "Out of Memory Error: failed to allocate data of size 32.0 KiB (511.9 MiB/512.0 MiB used) (engine.memory_limit)",
+            ),
+            (
+                "Out of Memory Error: Allocation failure",
+                "Out of Memory Error: Allocation failure (engine.process_memory_max)",
+            ),
+            (
+                "Parser Error: Max expression depth limit of 1000 exceeded. Use \"SET max_expression_depth TO x\" to increase",
+                "Parser Error: Max expression depth limit of 1000 exceeded (engine.expression_depth_max)",
+            ),
+        ] {
+            assert_eq!(present(message), expected);
+            assert_eq!(classify(DuckDBError::ResourceOutOfMemory, message), ErrorKind::ResourceExhausted);
+        }
+    }
 }

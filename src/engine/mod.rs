@@ -11,6 +11,7 @@ mod buffer;
 mod call;
 mod cancel;
 mod catalog;
+mod disk;
 mod error;
 mod ffi;
 mod guard;
@@ -19,6 +20,7 @@ mod ingest;
 mod listing;
 mod live;
 mod metadata;
+mod meter;
 mod open;
 mod output;
 mod parameters;
@@ -92,6 +94,7 @@ struct Inner {
     imports: Arc<import::Imports>,
     ingests: ingest::Ingests,
     managed: metadata::ManagedNames,
+    disk: disk::DiskFloor,
     instance: Instance,
     /// Held while the database is being attached again.
     recovery: std::sync::Mutex<()>,

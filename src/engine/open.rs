@@ -12,10 +12,10 @@ use duckdb_neo::instance::{AttachBuilder, Instance, InstanceBuilder};
 use super::buffer::ResultBuffer;
 use super::queries::{self, Queries};
 use super::threads::{Threads, Use};
-use super::work::OPTIMIZER;
+use super::work::{OPTIMIZER, QUERY_MEMORY};
 use super::{
-    CATALOG, Database, Engine, Inner, cancel::Watchdog, guard, import, ingest, metadata, session::Sessions,
-    slots::Slots, timezone, types,
+    CATALOG, Database, Engine, Inner, cancel::Watchdog, disk, guard, import, ingest, metadata, session::Sessions,
+    slots, timezone, types,
 };
 use crate::config::{Config, Engine as EngineConfig};
 use crate::error::{Error, Result};
@@ -41,7 +41,7 @@ impl Engine {
         let builtins = guard::Builtins::load(&connection)?;
         builtins.check_file(&connection)?;
         guard::install(&connection);
-        lock(&instance)?;
+        lock(&instance, engine)?;
         // A read-only file may lack the server's tables; nothing in it is written, and every name is looked up.
         let managed = if database.read_only {
             metadata::ManagedNames::default()
@@ -58,12 +58,19 @@ impl Engine {
             watchdog: Watchdog::start()?,
             sessions,
             queries,
-            slots: Slots::new(engine.statements_max, engine.statements_queue_max, engine.statements_queue_wait),
+            slots: slots::Slots::new(statement_limits(engine)),
             // As many as there are threads for them: an ingest does not wait for statements to end.
-            ingest_slots: Slots::new(2 * config.ingest.streams_max, 0, Duration::ZERO),
+            ingest_slots: slots::Slots::new(slots::Limits {
+                running_max: 2 * config.ingest.streams_max,
+                queue_max: 0,
+                wait_max: Duration::ZERO,
+                user_running: usize::MAX,
+                user_queue: 0,
+            }),
             imports,
             ingests: ingest::Ingests::new(bytes(config.ingest.table_filters_memory)),
             managed,
+            disk: disk::DiskFloor::new(database.path.as_deref(), engine.disk_free_min),
             instance,
             recovery: std::sync::Mutex::default(),
             database,
@@ -80,12 +87,31 @@ impl Engine {
     }
 }
 
+fn statement_limits(config: &EngineConfig) -> slots::Limits {
+    slots::Limits {
+        running_max: config.statements_max,
+        queue_max: config.statements_queue_max,
+        wait_max: config.statements_queue_wait,
+        user_running: config.user_statements_max,
+        user_queue: config.user_queue_max,
+    }
+}
+
 /// Closes the instance to what nobody may do through SQL: reading other files, and changing settings for everybody.
-fn lock(instance: &Instance) -> Result<()> {
-    let open =
-        ["TimeZone", timezone::CLOCK, "streaming_buffer_size", "max_streaming_buffer_size", types::LOSSLESS, OPTIMIZER];
+fn lock(instance: &Instance, engine: &EngineConfig) -> Result<()> {
+    let open = [
+        "TimeZone",
+        timezone::CLOCK,
+        "streaming_buffer_size",
+        "max_streaming_buffer_size",
+        types::LOSSLESS,
+        OPTIMIZER,
+        QUERY_MEMORY,
+    ];
     let config = instance.config()?;
     for (setting, value) in [
+        // As an option of the instance it would be shown and not kept: DuckDB's buffer manager does not hear of it.
+        ("max_temp_directory_size", &*format!("{}B", engine.temp_directory_max.as_u64())),
         // Only now: attaching the data file needs the access that nothing after it does.
         ("enable_external_access", "false"),
         ("allowed_configs", &format!("[{}]", open.join(", "))),
@@ -114,11 +140,11 @@ fn options(config: &EngineConfig, database: &Database) -> InstanceBuilder {
         .option("allow_community_extensions", "false")
         .option("memory_limit", config.memory_limit.as_u64().to_string() + "B")
         .option("threads", config.threads.to_string())
-        .option("checkpoint_threshold", config.checkpoint_threshold.as_u64().to_string() + "B")
-        .option("max_temp_directory_size", config.temp_directory_max.as_u64().to_string() + "B");
-    if let Some(directory) = database.temp_directory.as_ref().and_then(|directory| directory.to_str()) {
-        options = options.option("temp_directory", directory);
-    }
+        .option("max_expression_depth", config.expression_depth_max.to_string())
+        .option("checkpoint_threshold", config.checkpoint_threshold.as_u64().to_string() + "B");
+    // Without a directory DuckDB would make one of its own where the process was started.
+    let directory = database.temp_directory.as_ref().and_then(|directory| directory.to_str()).unwrap_or_default();
+    options = options.option("temp_directory", directory);
     if let Some(directory) = export_directory(config).as_deref().and_then(Path::to_str) {
         options = options.option("allowed_directories", format!("['{}']", directory.replace('\'', "''")));
     }

@@ -5,7 +5,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use super::live::Live;
@@ -15,9 +15,11 @@ use duckdb_neo::Parameters;
 use duckdb_neo::connection::SettingScope;
 use duckdb_neo::logical_type::LogicalType;
 use duckdb_neo::statement::Statement;
-use futures::Stream;
+use futures::future::{self, BoxFuture, Either};
+use futures::{FutureExt, Stream};
 
 use super::cancel::Cancel;
+use super::meter::Meter;
 use super::output::{Batches, Input, Output, Sent, Start, Starter};
 use super::queries::QueryState;
 use super::session::Wants;
@@ -35,7 +37,20 @@ pub struct Rows {
     schema: SchemaRef,
     batches: Batches,
     starter: Option<Starter>,
+    meter: Meter,
+    overdue: Overdue,
+    /// Nothing comes any more: more than a result may have had, or its time is over.
+    ended: bool,
     cancel: CancelOnDrop,
+}
+
+/// Ready when the query does not end though its time is over.
+struct Overdue(BoxFuture<'static, Error>);
+
+impl std::fmt::Debug for Overdue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Overdue")
+    }
 }
 
 /// Cancels a query from elsewhere.
@@ -108,7 +123,20 @@ impl Stream for Rows {
         {
             return Poll::Ready(Some(Err(Error::not_found("the plan of this query is gone: ask for it again"))));
         }
-        self.batches.poll(context)
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        let end = match self.batches.poll(context) {
+            Poll::Ready(Some(Ok(batch))) => match self.meter.count(&batch) {
+                Ok(()) => return Poll::Ready(Some(Ok(batch))),
+                Err(error) => error,
+            },
+            Poll::Ready(end) => return Poll::Ready(end),
+            Poll::Pending => ready!(self.overdue.0.as_mut().poll(context)),
+        };
+        self.ended = true;
+        self.cancel.0.cancel();
+        Poll::Ready(Some(Err(end)))
     }
 }
 
@@ -139,9 +167,18 @@ impl Engine {
         }
         drop(call);
         let cancel = spawned?;
-        let schema = schema.await.map_err(|_| Error::internal("the engine ended without an answer"))??;
+        let overdue = Arc::clone(&cancel.0).overdue().boxed();
+        let (schema, overdue) = match future::select(schema, overdue).await {
+            Either::Left((schema, overdue)) => {
+                (schema.map_err(|_| Error::internal("the engine ended without an answer"))??, Overdue(overdue))
+            }
+            Either::Right((error, _)) => return Err(error),
+        };
+        let meter = Meter::new(&self.0.query);
         Ok(match schema {
-            Some(schema) => Started::Rows(Rows { schema, batches, starter: Some(starter), cancel }),
+            Some(schema) => {
+                Started::Rows(Rows { schema, batches, starter: Some(starter), meter, overdue, ended: false, cancel })
+            }
             None => Started::Change,
         })
     }

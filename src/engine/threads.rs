@@ -79,10 +79,11 @@ impl Threads {
     fn start(&self) -> Result<()> {
         let shared = Arc::clone(&self.0);
         let thread = thread::Builder::new().name("engine".to_owned()).stack_size(self.0.stack_bytes);
-        thread
-            .spawn(move || shared.work())
-            .map(drop)
-            .map_err(|error| Error::exhausted("the operating system refuses another thread").with_source(error))
+        let started = thread.spawn(move || shared.work()).map(drop);
+        started.map_err(|error| {
+            let message = "the operating system refuses another thread, for want of memory (engine.process_memory_max) or of threads";
+            Error::exhausted(message).with_source(error)
+        })
     }
 }
 

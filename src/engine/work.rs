@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use super::cancel::{Cancel, Watch};
 use super::ingest::TableLock;
 use super::live::Live;
+use super::meter::Meter;
 use super::queries::QueryState;
 use super::session::{Extensions, InUse, Lease, Place, Settings, Wants};
 use super::slots::{Slot, Slots};
@@ -25,6 +26,9 @@ use crate::error::{Error, Result};
 
 /// The setting of a connection that has its plans optimized.
 pub(in crate::engine) const OPTIMIZER: &str = "enable_optimizer";
+
+/// The setting of a connection that says how much memory the sorts and hash tables of its query take.
+pub(in crate::engine) const QUERY_MEMORY: &str = "operator_memory_limit";
 
 /// What a piece of work may use. It lives on an engine thread.
 pub(in crate::engine) struct Work {
@@ -95,9 +99,13 @@ impl Engine {
             // The caller may be gone; then nobody needs the answer.
             drop(answer_tx.send(answer));
         })?;
-        let answer = answer_rx.await;
+        let answer = tokio::select! {
+            biased;
+            answer = answer_rx => answer.map_err(|_| Error::internal("the engine ended without an answer"))?,
+            error = Arc::clone(&guard.0).overdue() => Err(error),
+        };
         drop(guard);
-        answer.map_err(|_| Error::internal("the engine ended without an answer"))?
+        answer
     }
 
     /// Starts `work` on an engine thread, without a slot; dropping the answer cancels it.
@@ -158,6 +166,18 @@ impl Engine {
     }
 }
 
+impl Inner {
+    /// A connection for work of a caller's.
+    fn connect(&self) -> Result<Connection> {
+        let connection = self.instance.connect()?;
+        let memory = self.config.query_memory_max.as_u64();
+        if memory > 0 {
+            connection.config()?.set_text(QUERY_MEMORY, &format!("{memory}B"), SettingScope::Session)?;
+        }
+        Ok(connection)
+    }
+}
+
 impl Line {
     fn connection(&self) -> &Connection {
         match self {
@@ -171,11 +191,11 @@ impl Work {
     fn begin(engine: Arc<Inner>, slots: Arc<Slots>, call: Call, place: Place, cancel: Arc<Cancel>) -> Result<Self> {
         let caller = guard::enter(call.principal.as_ref(), &engine);
         let line = if let Some(lane) = &place.lane {
-            let connect = || Ok(engine.instance.connect()?);
+            let connect = || engine.connect();
             let wait_max = engine.config.statements_queue_wait;
             Line::Leased(lane.lease(&cancel, wait_max, Some(&place.settings), connect)?)
         } else {
-            let connection = engine.instance.connect()?;
+            let connection = engine.connect()?;
             place.settings.apply(&connection, &Settings::default())?;
             Line::Own(connection)
         };
@@ -230,8 +250,8 @@ impl Work {
         let place = self.engine.sessions.place(&self.call, Wants::Session)?;
         let lane = place.lane.ok_or_else(|| Error::internal("a session without a lane"))?;
         let engine = Arc::clone(&self.engine);
-        let connect = || Ok(engine.instance.connect()?);
-        let lease = self.slots.without(&self.cancel, || {
+        let connect = || engine.connect();
+        let lease = self.slots.without(&self.cancel, &self.call.owner(), || {
             lane.lease(&self.cancel, engine.config.statements_queue_wait, Some(&place.settings), connect)
         })?;
         self.watch.retarget(lease.connection().interrupt_handle());
@@ -266,7 +286,7 @@ impl Work {
     /// Waits for the right to run a statement.
     pub(in crate::engine) fn slot(&self) -> Result<Slot> {
         self.enter(QueryState::Queued);
-        let slot = self.slots.acquire(&self.cancel)?;
+        let slot = self.slots.acquire(&self.cancel, &self.call.owner())?;
         self.enter(QueryState::Running);
         Ok(slot)
     }
@@ -292,7 +312,7 @@ impl Work {
             return Ok(Some(lock));
         }
         let wait_max = self.in_transaction().then_some(self.engine.config.statements_queue_wait);
-        self.slots.without(&self.cancel, || ingests.lock(table, &self.cancel, wait_max)).map(Some)
+        self.slots.without(&self.cancel, &self.call.owner(), || ingests.lock(table, &self.cancel, wait_max)).map(Some)
     }
 
     /// Leaves a table's lock to the caller's transaction, which keeps it until it ends; gives it back when there is none.
@@ -355,10 +375,13 @@ impl Work {
         let types: Vec<LogicalType> =
             types::bound(connection, statement)?.into_iter().map(|(_, logical)| logical).collect();
         // An expanding statement (PIVOT) starts its result with the first step only.
-        types::lossless(connection, types::needs_lossless(&types), || {
+        let (schema, batches) = types::lossless(connection, types::needs_lossless(&types), || {
             let result = statement.arrow_query(connection, parameters, Some(self.engine.query.batch_rows))?;
             self.collect_result(Live::new(result, connection), &types)
-        })
+        })?;
+        let mut meter = Meter::new(&self.engine.query);
+        batches.iter().try_for_each(|batch| meter.count(batch))?;
+        Ok((schema, batches))
     }
 
     fn collect_result(&self, mut result: Live<'_>, types: &[LogicalType]) -> Result<(SchemaRef, Vec<RecordBatch>)> {

@@ -178,8 +178,8 @@ fn messages(stream: Vec<Buffer>) -> Result<Vec<Message>> {
         while header.len() < length {
             header.extend_from_slice(&buffers.next().ok_or_else(damaged)?);
         }
-        let message =
-            root_as_message(&header).map_err(|_| Error::internal("the IPC encoder's header cannot be read"))?;
+        let message = root_as_message(&header)
+            .map_err(|_| Error::invalid("the type of a column nests more deeply than Arrow's readers allow"))?;
         let body_bytes = usize::try_from(message.bodyLength()).map_err(|_| damaged())?;
         let (mut body, mut taken) = (Vec::new(), 0);
         while taken < body_bytes {

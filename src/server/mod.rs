@@ -43,6 +43,7 @@ impl Server {
     /// What [`Authority::open`], [`Location::resolve`] and [`Engine::open`] say; `FailedPrecondition` when the port is in use.
     pub async fn start(config: Config, environment: &Environment) -> Result<Self> {
         let authority = Authority::open(&config, environment)?;
+        crate::alloc::limit(config.engine.process_memory_max.as_u64());
         let location = Location::resolve(&config, environment)?;
         let database = Database {
             path: location.file().map(Into::into),

@@ -32,6 +32,7 @@ impl Engine {
         if !may_be_small || self.database().read_only {
             return Ok(None);
         }
+        self.0.disk.check()?;
         if self.0.sessions.place(call, Wants::Transaction)?.lane.is_some() {
             return Ok(None);
         }

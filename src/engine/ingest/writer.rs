@@ -54,6 +54,7 @@ impl Engine {
         if self.database().read_only {
             return Err(Error::precondition("the database is read-only: this server was started with --read-only"));
         }
+        self.0.disk.check()?;
         let (messages, messages_rx) = mpsc::channel(1);
         let (opened_tx, opened_rx) = oneshot::channel();
         let (result_tx, result) = oneshot::channel();
@@ -220,6 +221,7 @@ impl Stream {
     }
 
     fn take(&mut self, chunk: Chunk) -> Result<()> {
+        self.work.engine.disk.check()?;
         let Chunk { fresh, suspects, memory } = chunk;
         match &self.way {
             Way::Staged => {

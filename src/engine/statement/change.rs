@@ -32,6 +32,9 @@ impl Work {
         if statement_type == StatementType::Transaction {
             return self.control_transaction(sql).map(|()| Execution::Done(Executed::default()));
         }
+        if writes(statement_type) {
+            self.engine.disk.check()?;
+        }
         self.enter_transaction()?;
         if matches!(statement_type, StatementType::Set | StatementType::VariableSet) {
             return self.set(&statement, sql).map(Execution::Done);
@@ -239,6 +242,19 @@ impl Work {
         }
         Ok(Executed { changed: None, schema, batches })
     }
+}
+
+/// Whether a statement needs room on the disk. DROP is how room is made.
+fn writes(statement_type: StatementType) -> bool {
+    gate::changes_rows(statement_type)
+        || matches!(
+            statement_type,
+            StatementType::Create
+                | StatementType::CreateFunc
+                | StatementType::Alter
+                | StatementType::Select
+                | StatementType::Multi
+        )
 }
 
 /// DuckDB answers a change with one row of one column `Count`; RETURNING answers other columns.

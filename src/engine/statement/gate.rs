@@ -56,17 +56,6 @@ impl Work {
         }
         Err(Error::new(ErrorKind::PermissionDenied, "EXPLAIN ANALYZE is for queries: it would run the statement"))
     }
-
-    pub(super) fn limit_length(&self, sql: &str) -> Result<()> {
-        let bytes_max = self.engine.config.statement_bytes_max.as_u64();
-        if sql.len() as u64 > bytes_max {
-            return Err(Error::exhausted(format!(
-                "the statement has {} bytes; the limit is {bytes_max} (engine.statement_bytes_max)",
-                sql.len()
-            )));
-        }
-        Ok(())
-    }
 }
 
 /// Whether a statement leaves something behind that only its session has.

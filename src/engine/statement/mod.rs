@@ -7,6 +7,7 @@
 
 mod change;
 mod gate;
+mod limits;
 mod scan;
 mod targets;
 
@@ -142,7 +143,7 @@ impl Work {
     }
 
     fn read(&self, sql: &str) -> Result<Read> {
-        self.limit_length(sql)?;
+        limits::check(self.connection(), sql, &self.engine.config)?;
         let statement = single(self.connection(), sql)?;
         let statement_type = statement.get_type()?;
         self.refuse(statement_type, sql)?;
