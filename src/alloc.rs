@@ -152,10 +152,9 @@ mod tests {
 
     #[test]
     fn the_kernel_tells_what_is_used() {
-        let (before, mapped) = memory().unwrap();
-        assert!(before > 0 && mapped >= before / 2);
         let block = vec![1_u8; 64 << 20];
-        let (after, _) = memory().unwrap();
-        assert!(std::hint::black_box(block).len() == 64 << 20 && after > before + (32 << 20));
+        let (used, mapped) = memory().unwrap();
+        // Other tests take and give back memory meanwhile; this block is there in any case.
+        assert!(used >= std::hint::black_box(block).len() as u64 && mapped >= used / 2);
     }
 }
