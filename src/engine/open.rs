@@ -41,7 +41,8 @@ impl Engine {
         let builtins = guard::Builtins::load(&connection)?;
         builtins.check_file(&connection)?;
         guard::install(&connection);
-        lock(&instance, engine)?;
+        let export_directory = export_directory(engine);
+        lock(&instance, engine, export_directory.as_deref())?;
         // A read-only file may lack the server's tables; nothing in it is written, and every name is looked up.
         let managed = if database.read_only {
             metadata::ManagedNames::default()
@@ -76,7 +77,7 @@ impl Engine {
             database,
             config: engine.clone(),
             query: config.query.clone(),
-            export_directory: export_directory(engine),
+            export_directory,
             builtins,
             result_buffer: ResultBuffer::new(config.query.result_buffer, config.query.batch_rows),
             // All streams together stay within half of the budget; the rest is for chunks on their way.
@@ -98,7 +99,7 @@ fn statement_limits(config: &EngineConfig) -> slots::Limits {
 }
 
 /// Closes the instance to what nobody may do through SQL: reading other files, and changing settings for everybody.
-fn lock(instance: &Instance, engine: &EngineConfig) -> Result<()> {
+fn lock(instance: &Instance, engine: &EngineConfig, export_directory: Option<&Path>) -> Result<()> {
     let open = [
         "TimeZone",
         timezone::CLOCK,
@@ -109,6 +110,12 @@ fn lock(instance: &Instance, engine: &EngineConfig) -> Result<()> {
         QUERY_MEMORY,
     ];
     let config = instance.config()?;
+    if let Some(directory) = export_directory.and_then(Path::to_str) {
+        // As the text of a list has it.
+        let quoted = directory.replace('\\', "\\\\").replace('\'', "\\'");
+        // DuckDB takes it neither before the instance is open nor without access to files.
+        config.set_text("allowed_directories", &format!("['{quoted}']"), SettingScope::Global)?;
+    }
     for (setting, value) in [
         // As an option of the instance it would be shown and not kept: DuckDB's buffer manager does not hear of it.
         ("max_temp_directory_size", &*format!("{}B", engine.temp_directory_max.as_u64())),
@@ -145,9 +152,6 @@ fn options(config: &EngineConfig, database: &Database) -> InstanceBuilder {
     // Without a directory DuckDB would make one of its own where the process was started.
     let directory = database.temp_directory.as_ref().and_then(|directory| directory.to_str()).unwrap_or_default();
     options = options.option("temp_directory", directory);
-    if let Some(directory) = export_directory(config).as_deref().and_then(Path::to_str) {
-        options = options.option("allowed_directories", format!("['{}']", directory.replace('\'', "''")));
-    }
     options
 }
 

@@ -11,6 +11,7 @@
 #include "duckdb/catalog/catalog_entry/schema_catalog_entry.hpp"
 #include "duckdb/catalog/catalog_entry/table_catalog_entry.hpp"
 #include "duckdb/catalog/duck_catalog.hpp"
+#include "duckdb/function/lambda_functions.hpp"
 #include "duckdb/main/connection.hpp"
 #include "duckdb/parser/parsed_data/bound_pragma_info.hpp"
 #include "duckdb/parser/parsed_data/copy_info.hpp"
@@ -269,6 +270,11 @@ private:
 			argument = value.IsNull() ? string() : value.ToString();
 		}
 		Tell(FUNCTION, argument, string(), string(), function.Function().GetName().GetIdentifierName());
+		// The body of a lambda is no child of the function that it is given to.
+		auto lambda = dynamic_cast<duckdb::ListLambdaBindData *>(function.BindInfoMutable().get());
+		if (lambda && lambda->lambda_expr) {
+			Expression(*lambda->lambda_expr);
+		}
 	}
 
 	void Expression(duckdb::Expression &expression) {

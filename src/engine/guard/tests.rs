@@ -80,6 +80,9 @@ const STATEMENTS: &[(&str, Verdicts)] = &[
     ("DROP TABLE IF EXISTS pub_nothing", WRITERS),
     ("CREATE INDEX IF NOT EXISTS x ON pub_a (i)", WRITERS),
     ("SELECT nextval('pub_s')", WRITERS),
+    ("SELECT list_transform([1], lambda x: nextval('pub_s'))", WRITERS),
+    ("SELECT list_filter([1], lambda x: list_transform([x], lambda y: nextval('pub_s')) IS NOT NULL)", WRITERS),
+    ("SELECT [sleep_ms(1) FOR x IN [1]]", ADMIN),
     ("VACUUM", ADMIN),
     ("FROM checkpoint()", ADMIN),
     ("SELECT sleep_ms(1)", ADMIN),
@@ -97,6 +100,10 @@ const STATEMENTS: &[(&str, Verdicts)] = &[
     ("EXPLAIN (ANALYZE) COPY pub_a TO 'x.csv'", NOBODY),
     ("COPY pub_a TO '/tmp/x.csv'", NOBODY),
     ("COPY pub_a FROM '/etc/passwd'", NOBODY),
+    ("EXPLAIN COPY pub_a FROM '/etc/passwd'", NOBODY),
+    ("EXPLAIN (FORMAT json, ANALYZE) DELETE FROM pub_a", NOBODY),
+    ("EXPLAIN (FORMAT json) DELETE FROM pub_a", WRITERS),
+    ("EXPLAIN (SELECT i FROM pub_a)", ALL),
     ("FROM read_blob('/etc/passwd')", NOBODY),
     ("FROM \"read_csv\"('/etc/passwd')", NOBODY),
     ("FROM main.glob('/*')", NOBODY),
@@ -194,4 +201,32 @@ async fn what_is_refused_is_a_matter_of_permission() {
         assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{sql}: {error}");
         assert!(error.message().contains(words), "{sql}: {error}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_admin_exports_below_the_export_directory_and_nowhere_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let exports = directory.path().join("it's exports");
+    std::fs::create_dir(&exports).unwrap();
+    let mut config = Config::default();
+    config.engine.export_directory.clone_from(&exports);
+    let path = directory.path().join("x.duckdb");
+    let database = Database { path: Some(path.clone()), temp_directory: None, read_only: false };
+    let engine = Engine::open(&config, database).unwrap();
+    let [_, writer, admin, ..] = callers();
+    let copy = |path: &std::path::Path| {
+        format!("COPY (SELECT 42 AS i) TO '{}'", path.display().to_string().replace('\'', "''"))
+    };
+    run(&engine, &copy(&exports.join("a.csv")), &admin).await.unwrap();
+    assert_eq!(std::fs::read_to_string(exports.join("a.csv")).unwrap(), "i\n42\n");
+    for (path, call) in [
+        (exports.join("b.csv"), &writer),
+        (path, &admin),
+        (exports.join("../b.csv"), &admin),
+        (directory.path().join("b.csv"), &admin),
+    ] {
+        let error = run(&engine, &copy(&path), call).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{}: {error}", path.display());
+    }
+    assert!(!exports.join("b.csv").exists() && !directory.path().join("b.csv").exists());
 }

@@ -4,7 +4,7 @@ use duckdb_neo::connection::Connection;
 use duckdb_neo::query_result::StatementType;
 
 use super::scan::{self, Setting};
-use super::targets;
+use super::targets::{self, Target, Verb};
 use crate::engine::work::Work;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -38,7 +38,7 @@ impl Work {
                 )),
                 None => Ok(()),
             },
-            StatementType::Explain => self.refuse_analyzed(sql),
+            StatementType::Explain => self.refuse_explained(sql),
             // An EXECUTE would hide what it runs from every check.
             StatementType::Prepare | StatementType::Execute => Err(Error::unimplemented(
                 "PREPARE and EXECUTE are not offered in SQL: the protocol's prepared statements are",
@@ -48,14 +48,27 @@ impl Work {
     }
 
     /// EXPLAIN ANALYZE runs what it explains, and nothing else here would look at that.
-    fn refuse_analyzed(&self, sql: &str) -> Result<()> {
-        let Some(analyzed) = scan::analyzed(self.connection(), sql)? else { return Ok(()) };
-        let statement_type = super::single(self.connection(), analyzed)?.get_type()?;
-        if statement_type == StatementType::Select && targets::of(self.connection(), analyzed)?.is_empty() {
+    fn refuse_explained(&self, sql: &str) -> Result<()> {
+        let (explained, analyzes) = scan::explained(self.connection(), sql)?;
+        let statement_type = super::single(self.connection(), explained)?.get_type()?;
+        let targets = targets::of(&scan::tokens(self.connection(), explained)?);
+        refuse_copy_from(&targets)?;
+        if !analyzes || (statement_type == StatementType::Select && targets.is_empty()) {
             return Ok(());
         }
         Err(Error::new(ErrorKind::PermissionDenied, "EXPLAIN ANALYZE is for queries: it would run the statement"))
     }
+}
+
+/// COPY FROM: DuckDB reads the file while it binds the statement, before the guard hears of it; and its own files it always may.
+pub(super) fn refuse_copy_from(targets: &[Target]) -> Result<()> {
+    if targets.iter().any(|target| target.verb == Verb::CopyInto) {
+        return Err(Error::new(
+            ErrorKind::PermissionDenied,
+            "COPY FROM is not offered, as it reads files on the server: `merganser ingest` sends them",
+        ));
+    }
+    Ok(())
 }
 
 /// Whether a statement leaves something behind that only its session has.

@@ -1,17 +1,19 @@
 //! Limits of a statement's form, told from its tokens before DuckDB parses it: what nests deeply or has many parts takes DuckDB's
 //! parser, binder and optimizer more time, memory and stack than its length lets one think, and they are hard to interrupt.
 
-use duckdb_neo::connection::Connection;
-
-use super::scan::{self, Token};
+use super::scan::Token;
 use crate::config::Engine as EngineConfig;
 use crate::error::{Error, Result};
 
-/// Refuses a statement that is longer, deeper or of more parts than the settings allow.
-pub(super) fn check(connection: &Connection, sql: &str, config: &EngineConfig) -> Result<()> {
+/// Refuses a text that is longer than the settings allow, before anything reads it.
+pub(super) fn check_length(sql: &str, config: &EngineConfig) -> Result<()> {
     let bytes_max = config.statement_bytes_max.as_u64();
-    within("bytes", sql.len(), usize::try_from(bytes_max).unwrap_or(usize::MAX), "engine.statement_bytes_max")?;
-    let form = Form::of(&scan::tokens(connection, sql)?);
+    within("bytes", sql.len(), usize::try_from(bytes_max).unwrap_or(usize::MAX), "engine.statement_bytes_max")
+}
+
+/// Refuses a statement that is deeper or of more parts than the settings allow.
+pub(super) fn check_form(tokens: &[Token], config: &EngineConfig) -> Result<()> {
+    let form = Form::of(tokens);
     within("levels of nesting", form.depth, config.statement_depth_max, "engine.statement_depth_max")?;
     within("lambdas inside one another", form.lambdas, config.statement_lambdas_max, "engine.statement_lambdas_max")?;
     within(
@@ -150,6 +152,7 @@ impl Form {
 mod tests {
     use duckdb_neo::environment::{Environment, StorageLocation};
 
+    use super::super::scan;
     use super::*;
 
     fn form(sql: &str) -> (usize, usize, usize) {

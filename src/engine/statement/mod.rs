@@ -143,12 +143,15 @@ impl Work {
     }
 
     fn read(&self, sql: &str) -> Result<Read> {
-        limits::check(self.connection(), sql, &self.engine.config)?;
+        limits::check_length(sql, &self.engine.config)?;
+        let tokens = scan::tokens(self.connection(), sql)?;
+        limits::check_form(&tokens, &self.engine.config)?;
         let statement = single(self.connection(), sql)?;
         let statement_type = statement.get_type()?;
         self.refuse(statement_type, sql)?;
-        let targets = targets::of(self.connection(), sql)?;
+        let targets = targets::of(&tokens);
         let insert = self.check_targets(sql, statement_type, &targets)?;
+        gate::refuse_copy_from(&targets)?;
         Ok(Read { statement, statement_type, targets, insert })
     }
 

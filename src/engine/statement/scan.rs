@@ -72,29 +72,33 @@ pub(super) fn transaction_end(connection: &Connection, sql: &str) -> Result<Opti
     })
 }
 
-/// What an EXPLAIN ANALYZE analyzes; none: it is an EXPLAIN that runs nothing.
-pub(super) fn analyzed<'a>(connection: &Connection, sql: &'a str) -> Result<Option<&'a str>> {
+/// What an EXPLAIN explains, and whether it runs it: ANALYZE.
+pub(super) fn explained<'a>(connection: &Connection, sql: &'a str) -> Result<(&'a str, bool)> {
+    const QUERY: &[&str] = &[
+        "(",
+        "desc",
+        "describe",
+        "from",
+        "pivot",
+        "select",
+        "show",
+        "summarize",
+        "table",
+        "unpivot",
+        "values",
+        "with",
+    ];
     let tokens = tokens(connection, sql)?;
-    let mut at = 1;
-    let mut analyzes = false;
-    while let Some(token) = tokens.get(at) {
-        if token.is("analyze") {
-            analyzes = true;
-        } else if at == 1 && token.is("(") {
-            let Some(length) = tokens.iter().skip(at).position(|token| token.is(")")) else { break };
-            let options = &tokens[at..at + length];
-            // Without words for options it is what is explained that stands in parentheses.
-            if !options.get(1).is_some_and(|word| ["analyze", "format"].iter().any(|known| word.is(known))) {
-                break;
-            }
-            analyzes |= options.iter().any(|token| token.is("analyze"));
-            at += length;
-        } else {
-            break;
-        }
-        at += 1;
+    let mut analyzes = is_word(&tokens, 1, "analyze");
+    let mut at = if analyzes { 2 } else { 1 };
+    // Options stand in parentheses, and so may the query.
+    let is_option = |token: &Token| !QUERY.iter().any(|word| token.is(word));
+    if is_word(&tokens, at, "(") && tokens.get(at + 1).is_some_and(is_option) {
+        let options = tokens.iter().skip(at).take_while(|token| !token.is(")"));
+        analyzes |= options.clone().any(|token| token.is("analyze"));
+        at += options.count() + 1;
     }
-    Ok(tokens.get(at).filter(|_| analyzes).and_then(|token| sql.get(token.start..)))
+    Ok((tokens.get(at).and_then(|token| sql.get(token.start..)).unwrap_or_default(), analyzes))
 }
 
 /// The one of `kinds` that a CREATE makes.

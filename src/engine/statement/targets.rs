@@ -86,13 +86,12 @@ pub(super) struct InsertParts {
     pub(super) replace: bool,
 }
 
-/// The tables that `sql` writes to, in the order of the text.
-pub(super) fn of(connection: &Connection, sql: &str) -> Result<Vec<Target>> {
-    let tokens = tokens(connection, sql)?;
+/// The tables that a statement writes to, in the order of its text.
+pub(super) fn of(tokens: &[Token]) -> Vec<Target> {
     let mut targets = Vec::new();
     for index in 0..tokens.len() {
-        let Some((verb, mut at)) = verb_at(&tokens, index) else { continue };
-        while let Some((mut parts, end)) = name_at(&tokens, at) {
+        let Some((verb, mut at)) = verb_at(tokens, index) else { continue };
+        while let Some((mut parts, end)) = name_at(tokens, at) {
             let name = parts.pop().unwrap_or_default();
             if verb != Verb::CopyInto || tokens[end..].iter().any(|token| token.is("from")) {
                 targets.push(Target { verb, name, qualifiers: parts, start: index, end });
@@ -105,7 +104,7 @@ pub(super) fn of(connection: &Connection, sql: &str) -> Result<Vec<Target>> {
             at = end + 1;
         }
     }
-    Ok(targets)
+    targets
 }
 
 /// The verb whose keywords begin at `index`, and where its table's name begins.
@@ -264,7 +263,7 @@ mod tests {
     }
 
     fn check(sql: &str, expected: &[(Verb, &str)]) {
-        let found = of(&connection(), sql).unwrap();
+        let found = of(&tokens(&connection(), sql).unwrap());
         let found: Vec<(Verb, &str)> = found.iter().map(|target| (target.verb, target.name.as_str())).collect();
         assert_eq!(found, expected, "{sql}");
     }
@@ -293,7 +292,7 @@ mod tests {
 
     fn parts(sql: &str) -> (String, Option<Vec<String>>, bool, bool) {
         let connection = connection();
-        let target = of(&connection, sql).unwrap().remove(0);
+        let target = of(&tokens(&connection, sql).unwrap()).remove(0);
         let parts = insert_parts(&connection, sql, &target).unwrap();
         (parts.source, parts.columns, parts.by_name, parts.replace)
     }
@@ -325,7 +324,7 @@ mod tests {
             "INSERT INTO e DEFAULT VALUES",
         ] {
             let connection = connection();
-            let target = of(&connection, sql).unwrap().remove(0);
+            let target = of(&tokens(&connection, sql).unwrap()).remove(0);
             assert!(insert_parts(&connection, sql, &target).is_err(), "{sql}");
         }
     }
