@@ -15,7 +15,7 @@
 //! * [`engine`]: the only folder that names DuckDB. Its threads, queries, statements, sessions and transactions, tables, and the
 //!   transaction of an ingest; `engine/types` is what clients get of each type, `engine/parameters` what they may send, `engine/listing`
 //!   what there is; `engine/guard` decides what a caller's statement may do, on the plan that DuckDB has bound it to;
-//!   `engine/queries` is the query log; `engine/timezone` is what DuckDB's ICU extension would add; `engine/ffi.rs` has all `unsafe`.
+//!   `engine/queries` is the query log; `engine/timezone` is what DuckDB's ICU extension would add; `engine/ffi.rs` has the `unsafe` that DuckDB needs.
 //! * [`tables`]: kinds of tables, their columns, names. [`proto`]: the messages of `merganser.v1`. [`error`]: the one error. [`batch`]: what a batch weighs.
 //!
 //! # Follow a DoPut
@@ -45,7 +45,7 @@
 //!    `flight/statement.rs` `get` takes the plan, or asks the engine for a new one.
 //! 2. `engine/query.rs` `query` starts an engine thread (`engine/threads.rs`) on a connection of its own, or on that of the
 //!    session or transaction (`engine/session/lane.rs`), which waits for a slot (`engine/slots.rs`), reads
-//!    the statement (`engine/statement`), starts it and answers its columns.
+//!    the statement (`engine/statement`), has the guard (`engine/guard`) decide on what DuckDB binds it to, starts it and answers its columns.
 //! 3. DuckDB's workers make Arrow arrays; the thread takes them over (`engine/ffi.rs`) and sends them into a channel of so many
 //!    bytes (`engine/output.rs`, sized by `engine/buffer.rs`), beside which it says how they ended. A full channel gives the slot back until the client has read; a
 //!    dropped one interrupts the query (`engine/cancel.rs`).

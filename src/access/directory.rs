@@ -225,16 +225,6 @@ mod tests {
     use crate::access::api_token::NewToken;
     use crate::access::users::ApiToken;
 
-    fn user(name: &str) -> User {
-        User {
-            name: name.to_owned(),
-            role: Role::Reader,
-            grants: Vec::new(),
-            created: Timestamp::UNIX_EPOCH,
-            password: None,
-        }
-    }
-
     #[test]
     fn a_file_that_changes_is_read_again_and_a_broken_one_is_not() {
         let folder = tempfile::tempdir().unwrap();
@@ -248,7 +238,7 @@ mod tests {
         let start = Instant::now();
         let after = |seconds| directory.known(start + Duration::from_secs(seconds));
         assert!(!after(0).asks);
-        Users::edit(&path, |users| users.add(user("ann"))).unwrap();
+        Users::edit(&path, |users| users.add(User::reader("ann"))).unwrap();
         // The last look is not a second old.
         assert!(!after(0).asks);
         assert!(after(2).asks && after(2).user("ann").is_some());
@@ -258,7 +248,7 @@ mod tests {
         fs::remove_file(&path).unwrap();
         let known = after(6);
         assert!(known.asks && known.user("ann").is_some());
-        Users::edit(&path, |users| users.add(user("bob"))).unwrap();
+        Users::edit(&path, |users| users.add(User::reader("bob"))).unwrap();
         let known = after(8);
         assert!(known.user("ann").is_none() && known.user("bob").is_some());
         // A file without users lets nobody in.
@@ -270,7 +260,7 @@ mod tests {
     fn a_stamp_is_of_one_password_and_one_user() {
         let key = Key::random().unwrap();
         let stamp = |user: &User| Known::new(&key, None, Some(user)).user("ann").unwrap().stamp;
-        let ann = user("ann");
+        let ann = User::reader("ann");
         let first = stamp(&ann);
         assert_eq!(first, stamp(&User { role: Role::Admin, ..ann.clone() }));
         assert_ne!(first, stamp(&User { password: Some(Hash::of("x").unwrap()), ..ann.clone() }));
@@ -290,7 +280,7 @@ mod tests {
             sha256: new.sha256.clone(),
         };
         let orphan = ApiToken { id: "orphan".into(), user: "nobody".into(), ..token.clone() };
-        let users = Users { users: vec![user("ann")], tokens: vec![token, orphan] };
+        let users = Users { users: vec![User::reader("ann")], tokens: vec![token, orphan] };
         let known = Known::new(&Key::random().unwrap(), Some(users), None);
         let (id, secret) = api_token::parse(&new.text).unwrap();
         assert_eq!(&*known.check_token(id, secret, at(9)).unwrap().principal.name, "ann");

@@ -240,12 +240,10 @@ fn unreadable(path: &Path, error: std::io::Error) -> Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::error::ErrorKind;
-
-    fn user(name: &str) -> User {
-        User {
+impl User {
+    /// A reader without a password, for tests.
+    pub(super) fn reader(name: &str) -> Self {
+        Self {
             name: name.to_owned(),
             role: Role::Reader,
             grants: Vec::new(),
@@ -253,6 +251,12 @@ mod tests {
             password: None,
         }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
 
     #[test]
     fn what_is_written_is_read_and_changes_side_by_side_are_all_there() {
@@ -264,7 +268,7 @@ mod tests {
                 let path = &path;
                 scope.spawn(move || {
                     for number in 0..10 {
-                        Users::edit(path, |users| users.add(user(&format!("u{writer}.{number}")))).unwrap();
+                        Users::edit(path, |users| users.add(User::reader(&format!("u{writer}.{number}")))).unwrap();
                     }
                 });
             }
@@ -279,7 +283,7 @@ mod tests {
         let full = User {
             grants: vec!["read:shop_*".parse().unwrap(), "write:tmp".parse().unwrap()],
             password: Some(Hash::of("x").unwrap()),
-            ..user("full@example.com")
+            ..User::reader("full@example.com")
         };
         let token = ApiToken {
             id: "t".into(),
@@ -316,7 +320,7 @@ mod tests {
         fs::write(&path, "").unwrap();
         fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
         std::os::unix::fs::symlink(&path, &link).unwrap();
-        Users::edit(&link, |users| users.add(user("ann"))).unwrap();
+        Users::edit(&link, |users| users.add(User::reader("ann"))).unwrap();
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o640);
         assert!(is_readable_by_others(&path) && Users::read(&path).is_ok());

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::output;
-use super::users::{FileArgs, now, time};
+use super::users::{FileArgs, ListArgs, now, time};
 use crate::access::{ApiToken, NewToken, Users};
 use crate::error::{Error, Result};
 
@@ -34,6 +34,7 @@ pub(super) struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     Create(CreateArgs),
+    /// List the tokens, without what is secret of them
     List(ListArgs),
     Revoke(RevokeArgs),
 }
@@ -52,17 +53,6 @@ struct CreateArgs {
     /// What it is for
     #[arg(long, value_name = "LABEL", default_value = "")]
     name: String,
-
-    #[command(flatten)]
-    file: FileArgs,
-}
-
-/// List the tokens, without what is secret of them
-#[derive(Debug, clap::Args)]
-struct ListArgs {
-    /// Print JSON: an array of objects
-    #[arg(long)]
-    json: bool,
 
     #[command(flatten)]
     file: FileArgs,

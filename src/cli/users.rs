@@ -34,6 +34,7 @@ pub(super) struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     Add(AddArgs),
+    /// List the users
     List(ListArgs),
     Set(SetArgs),
     Remove(RemoveArgs),
@@ -90,15 +91,15 @@ struct AddArgs {
     file: FileArgs,
 }
 
-/// List the users
+// The options that `user list` and `token list` share.
 #[derive(Debug, clap::Args)]
-struct ListArgs {
+pub(super) struct ListArgs {
     /// Print JSON: an array of objects
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 
     #[command(flatten)]
-    file: FileArgs,
+    pub(super) file: FileArgs,
 }
 
 /// Change a user; without another option, asks for a new password

@@ -1,4 +1,4 @@
-//! The one file with `unsafe`: Arrow data crosses between DuckDB and arrow-rs here, without a copy, and the guard's C++
+//! The engine's one file with `unsafe`: Arrow data crosses between DuckDB and arrow-rs here, without a copy, and the guard's C++
 //! (`guard/plan.cpp`) is called and calls back.
 //!
 //! For Arrow both sides speak the C Data Interface, whose structs have one layout that the specification fixes; what is

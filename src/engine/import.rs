@@ -29,7 +29,7 @@ const FUNCTION: &str = "merganser_import";
 const SERIAL_FUNCTION: &str = "merganser_import_serial";
 
 /// Rows of one of DuckDB's vectors.
-const CHUNK_ROWS: usize = 2048;
+pub(in crate::engine) const CHUNK_ROWS: usize = 2048;
 
 /// Rows that a worker takes at once: DuckDB's row group, so that a parallel insert writes whole ones.
 const SHARE_ROWS: usize = 122_880;

@@ -49,7 +49,7 @@ pub use catalog::{ColumnDescription, TableDescription, TableListing};
 pub use ingest::{Chunk, Opened, Outcome, Provenance, ROW_COLUMN, SmallAppend, TablePlace, Target, Writer};
 pub use listing::{Column, Filter, KeyColumn, Named, Reference, Relation, RelationType, SchemaName, Vocabulary};
 pub use metadata::Metadata;
-pub use queries::{QueryFilter, QueryInfo, QueryKind, QueryOutcome, QueryState, SessionInfo, Tracked};
+pub use queries::{QueryFilter, QueryInfo, QueryKind, QueryOutcome, QueryState, SessionInfo, Tracked, milliseconds};
 pub use query::{Canceller, Executed, Rows, Started};
 pub use session::{Activity, End, Extensions, Settings};
 pub use statement::{Action, Execution, Insert, Plan};

@@ -213,9 +213,9 @@ mod tests {
         let slot = full.acquire(&cancel, &None).unwrap();
         exhausted(&full, &None, "engine.statements_queue_max");
         drop(slot);
-        let slow = slots(1, 1, Duration::from_millis(1));
-        let _slot = slow.acquire(&cancel, &None).unwrap();
-        exhausted(&slow, &None, "engine.statements_queue_wait");
+        let impatient = slots(1, 1, Duration::from_millis(1));
+        let _slot = impatient.acquire(&cancel, &None).unwrap();
+        exhausted(&impatient, &None, "engine.statements_queue_wait");
     }
 
     #[test]

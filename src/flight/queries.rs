@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::State;
 use super::actions::{answer, parse, timestamp, write};
 use crate::access::{Operation, Principal};
-use crate::engine::{QueryFilter, QueryInfo, QueryKind, QueryOutcome, QueryState, SessionInfo};
+use crate::engine::{QueryFilter, QueryInfo, QueryKind, QueryOutcome, QueryState, SessionInfo, milliseconds};
 use crate::error::{Error, Result};
 use crate::proto::v1;
 
@@ -61,7 +61,6 @@ fn check(caller: &Principal, owner: Option<&str>, what: &'static str) -> Result<
 }
 
 fn query(info: &QueryInfo) -> v1::QueryInfo {
-    let milliseconds = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let kind = match info.kind {
         QueryKind::Query => v1::QueryKind::Query,
         QueryKind::Update => v1::QueryKind::Update,

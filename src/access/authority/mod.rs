@@ -125,7 +125,7 @@ impl Authority {
     ///
     /// # Errors
     /// `Unauthenticated` for credentials that are missing or wrong, `ResourceExhausted` for too many attempts, and what
-    /// [`Issuer::verify`] says.
+    /// the issuer of JWTs says.
     pub async fn identify(&self, credentials: Credentials<'_>, now: Now) -> Result<Identity> {
         let known = self.0.directory.known(now.instant);
         if self.0.issuer.is_none() && !known.asks {

@@ -3,10 +3,10 @@
 
 use std::collections::HashSet;
 
-use duckdb_neo::Parameters;
 use duckdb_neo::connection::Connection;
 
-use crate::engine::CATALOG;
+use crate::engine::metadata::texts;
+use crate::engine::{CATALOG, SCHEMA};
 use crate::error::{Error, Result};
 
 /// DuckDB's own schemas, where the server's statements look things up.
@@ -23,7 +23,7 @@ impl Builtins {
             "SELECT lower(function_name) FROM duckdb_functions() WHERE database_name <> '{CATALOG}' \
              UNION SELECT lower(type_name) FROM duckdb_types() WHERE database_name <> '{CATALOG}'"
         );
-        Ok(Self(names(connection, &sql)?.into_iter().collect()))
+        Ok(Self(texts(connection, &sql)?.into_iter().collect()))
     }
 
     /// Whether a macro or type of this name would hide one of DuckDB's.
@@ -42,12 +42,13 @@ impl Builtins {
             "SELECT function_name FROM duckdb_functions() WHERE database_name = '{CATALOG}' \
              UNION SELECT type_name FROM duckdb_types() WHERE database_name = '{CATALOG}' AND NOT internal"
         );
-        let hidden = names(connection, &sql)?.into_iter().find(|name| self.have(name));
+        let hidden = texts(connection, &sql)?.into_iter().find(|name| self.have(name));
         let schemas = format!(
             "SELECT schema_name FROM duckdb_schemas() WHERE database_name = '{CATALOG}' AND NOT internal \
-             AND schema_name IN ('information_schema', 'pg_catalog', 'system', 'temp')"
+             AND schema_name <> '{SCHEMA}'"
         );
-        match hidden.or(names(connection, &schemas)?.into_iter().next()) {
+        let schema = texts(connection, &schemas)?.into_iter().find(|name| Self::have_schema(name));
+        match hidden.or(schema) {
             None => Ok(()),
             Some(name) => Err(Error::precondition(format!(
                 "the database file has a macro, type or schema named {name:?}, which hides DuckDB's own of that name: \
@@ -55,16 +56,4 @@ impl Builtins {
             ))),
         }
     }
-}
-
-fn names(connection: &Connection, sql: &str) -> Result<Vec<String>> {
-    let mut result = connection.query(sql, Parameters::None)?;
-    let mut names = Vec::new();
-    while let Some(chunk) = result.next_chunk()? {
-        let column = chunk.get_vector_at::<String>(0)?.reader()?;
-        for row in 0..chunk.row_count()? {
-            names.extend(column.get(row)?.map(str::to_owned));
-        }
-    }
-    Ok(names)
 }

@@ -177,7 +177,7 @@ impl Item<'_> {
 
     fn function(&self, principal: &Principal) -> Result<()> {
         let name = self.name;
-        if ["nextval", "setval"].iter().any(|known| name.eq_ignore_ascii_case(known)) {
+        if has(&["nextval", "setval"], name) {
             return principal.may(Operation::WriteOwn);
         }
         if name.eq_ignore_ascii_case("sleep_ms") {

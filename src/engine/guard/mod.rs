@@ -26,8 +26,7 @@ pub(in crate::engine) use builtins::Builtins;
 pub(in crate::engine) use items::{Item, Kind};
 
 /// On whose behalf a thread binds statements.
-#[derive(Clone)]
-pub(in crate::engine) struct Caller {
+struct Caller {
     principal: Arc<Principal>,
     engine: Arc<Inner>,
 }
@@ -79,6 +78,5 @@ pub(in crate::engine) fn is_removed(name: &str) -> bool {
 /// # Errors
 /// `PermissionDenied`, which says what is not allowed.
 pub(in crate::engine) fn decide(item: &Item<'_>) -> Result<()> {
-    let caller = CALLER.with_borrow(Clone::clone);
-    caller.map_or(Ok(()), |caller| item.allowed(&caller))
+    CALLER.with_borrow(|caller| caller.as_ref().map_or(Ok(()), |caller| item.allowed(caller)))
 }

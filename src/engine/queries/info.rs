@@ -196,7 +196,7 @@ fn without_data(message: &str) -> &str {
 }
 
 /// Whole milliseconds.
-pub(super) fn milliseconds(duration: Duration) -> u64 {
+pub fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 

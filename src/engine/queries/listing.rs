@@ -20,10 +20,8 @@ use duckdb_neo::{Error, Result};
 use super::info::milliseconds;
 use super::{Queries, QueryFilter, QueryInfo, QueryOutcome, SessionInfo};
 use crate::engine::ffi::Importer;
+use crate::engine::import::CHUNK_ROWS;
 use crate::engine::session::Sessions;
-
-/// Rows of one of DuckDB's vectors.
-const CHUNK_ROWS: usize = 2048;
 
 /// Registers the functions for the whole instance.
 pub(in crate::engine) fn register(

@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-pub use info::{QueryInfo, QueryKind, QueryOutcome, QueryState, SessionInfo};
+pub use info::{QueryInfo, QueryKind, QueryOutcome, QueryState, SessionInfo, milliseconds};
 pub(in crate::engine) use listing::register;
 pub use tracked::Tracked;
 
