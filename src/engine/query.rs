@@ -152,15 +152,19 @@ impl Engine {
                 Ok(work) => produce(work, &sql, bound.as_ref(), &mut output),
                 Err(error) => Err(error),
             };
-            // The log has it before the client sees the end.
+            // The log has it before the client sees the end, or that there is another statement to run.
             if let Some(tracked) = own {
                 match &end {
-                    Ok(Produced::Nothing) => tracked.discard(),
+                    Ok(Produced::NoQuery | Produced::Nothing) => tracked.discard(),
                     Ok(Produced::Some) => tracked.leave(),
                     Ok(Produced::All) | Err(_) => tracked.end(&end),
                 }
             }
-            output.finish(end.map(drop));
+            let end = match end {
+                Ok(Produced::NoQuery) => output.begin(None).map(drop),
+                end => end.map(drop),
+            };
+            output.finish(end);
         });
         if let Some(tracked) = tracked.filter(|_| spawned.is_err()) {
             tracked.end(&spawned);
@@ -186,7 +190,9 @@ impl Engine {
 
 /// How far a query came.
 enum Produced {
-    /// It has not run: nobody wanted its rows, or it is no query.
+    /// It has not run: it changes something.
+    NoQuery,
+    /// It has not run: nobody wanted its rows.
     Nothing,
     /// The client left before the last row.
     Some,
@@ -228,7 +234,7 @@ fn stream(work: &mut Work, sql: &str, bound: Option<&Bound>, output: &mut Output
     }
     let mut slot = Some(work.slot()?);
     let Some(statement) = work.read_query(sql)? else {
-        return output.begin(None).map(|_| nothing);
+        return Ok(Streamed::Ended(Produced::NoQuery));
     };
     bound::check(&statement, bound)?;
     // DuckDB has this limit per connection only.
