@@ -23,7 +23,7 @@ use super::session::Wants;
 use super::slots::Slot;
 use super::types::Export;
 use super::work::{CancelOnDrop, Work};
-use super::{Bound, Call, Engine, bound, output, types};
+use super::{Bound, Call, Engine, bound, output, statement, types};
 use crate::error::{Error, Result};
 
 /// The rows of a query: a stream of batches that ends with the last row or with an error. It runs from the first poll on;
@@ -115,13 +115,11 @@ impl Engine {
     /// each row of `bound`.
     pub async fn query(&self, sql: String, bound: Option<Bound>, call: &Call) -> Result<Started> {
         let (mut output, Input { schema, batches, starter }) = output::channel(self.0.result_buffer.queue_bytes());
-        let cancel = self.spawn(call, Wants::Statement, move |work| {
-            let end = match work {
-                Ok(work) => produce(work, &sql, bound.as_ref(), &mut output),
-                Err(error) => Err(error),
-            };
+        let produce = move |work: Result<Work>| {
+            let end = work.and_then(|work| produce(work, &sql, bound.as_ref(), &mut output));
             output.finish(end);
-        })?;
+        };
+        let cancel = statement::span().in_scope(|| self.spawn(call, Wants::Statement, produce))?;
         let schema = schema.await.map_err(|_| Error::internal("the engine ended without an answer"))??;
         Ok(match schema {
             Some(schema) => Started::Rows(Rows { schema, batches, starter: Some(starter), cancel }),

@@ -94,6 +94,12 @@ impl Slots {
         }
     }
 
+    /// Statements that run, and those that wait.
+    pub(in crate::engine) fn counts(&self) -> (usize, usize) {
+        let state = self.lock();
+        (state.running, state.waiting)
+    }
+
     fn give_back(&self) {
         self.lock().running -= 1;
         self.freed.notify_one();
