@@ -21,7 +21,7 @@ use tonic::server::NamedService;
 use tower::Service;
 use uuid::Uuid;
 
-use super::{body, status};
+use super::{body, observe, status};
 use crate::access::{Principal, Role};
 use crate::config::Auth;
 use crate::engine::SessionKey;
@@ -226,6 +226,7 @@ where
             Ok(caller) => caller,
             Err(error) => return Either::Left(ready(Ok(status::from_error(error).into_http()))),
         };
+        observe::set_user(&caller.principal.name);
         let offered = caller.offered.clone();
         request.extensions_mut().insert(caller);
         let finish: Finish<S::Error> = Box::new(move |response| {

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tonic::Streaming;
 
 use super::command::Replies;
+use super::observe::IngestTally;
 use super::ticket::decode_any;
 use super::{State, put, status};
 use crate::engine::{Call, Outcome};
@@ -42,7 +43,9 @@ pub(super) fn put(
     let (answers, receiver) = mpsc::channel(ANSWERS_MAX);
     let run = async move {
         let answers = Answers { sender: answers, replies };
+        let tally = IngestTally::default();
         let outcome = run(&state, *request, &answers, first, messages, &call).await;
+        tally.end(&outcome);
         // A failed send means that the client is gone.
         match outcome {
             Ok(result) => drop(answers.send(result).await),
@@ -124,6 +127,7 @@ async fn run(
             return Err(Error::invalid("the stream goes on after its IngestCommit: nothing is stored"));
         }
         if let DecodedPayload::RecordBatch(batch) = message.payload {
+            IngestTally::received_rows(batch.num_rows());
             ingest.write(batch).await?;
             if every_batch || last_progress.elapsed() >= PROGRESS_INTERVAL {
                 answers.progress(ingest.progress()).await?;
@@ -141,6 +145,7 @@ async fn run(
         check_commit(commit, ingest.progress().received)?;
     }
     let outcome = ingest.commit().await?;
+    IngestTally::stored(&outcome);
     answers.result(outcome, incoming.bytes, started.elapsed().as_secs_f64())
 }
 
@@ -226,7 +231,9 @@ impl Incoming {
         match next.transpose() {
             Ok(message) => {
                 if let Some(message) = &message {
-                    self.bytes += (message.inner.data_body.len() + message.inner.data_header.len()) as u64;
+                    let bytes = message.inner.data_body.len() + message.inner.data_header.len();
+                    IngestTally::received(bytes);
+                    self.bytes += bytes as u64;
                 }
                 Ok(message)
             }

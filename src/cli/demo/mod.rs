@@ -78,7 +78,7 @@ pub(super) async fn run(args: Args) -> Result<()> {
     let mut stop = pin!(serve::stop_signal()?);
     let environment = Environment::of_process();
     let (config, in_use) = configure(&args, &environment)?;
-    telemetry::init(&config.log)?;
+    let traces = telemetry::init(&config)?;
     let server = Server::start(config, &environment).await?;
     let uri = serve::uri(&server);
     let (stopping, stopped) = oneshot::channel::<()>();
@@ -98,7 +98,9 @@ pub(super) async fn run(args: Args) -> Result<()> {
         () = &mut stop => Ok(()),
     };
     drop(stopping);
-    serving.await.map_err(|error| Error::internal("the server died").with_source(error))??;
+    let ended = serving.await.map_err(|error| Error::internal("the server died").with_source(error));
+    traces.stop().await;
+    ended??;
     shown?;
     output::print("\nstopped: the server and its database are gone")
 }
@@ -117,6 +119,8 @@ fn configure(args: &Args, environment: &Environment) -> Result<(Config, Option<S
     let log_chosen = loaded.origin("log.filter") != "default";
     let mut config = loaded.config;
     config.server.shutdown_grace = GRACE;
+    // It may be that of a server that runs.
+    config.ops.listen.clear();
     if !log_chosen {
         "warn".clone_into(&mut config.log.filter);
     }
