@@ -8,9 +8,12 @@
 //! * [`alloc`]: the allocator, and the ceiling of the process's memory.
 //! * [`access`]: who calls (the users file, API tokens, an issuer's JWTs, the tokens of sessions), and the one decision about what
 //!   principals with their roles and grants may do.
-//! * [`config`]: every setting, its default and where its value came from. [`telemetry`]: the log.
-//! * [`server`]: opens the database ([`server::Location`] says where), reserves the port, serves, drains.
+//! * [`config`]: every setting, its default and where its value came from. [`telemetry`]: the log, the table of all metrics, and traces.
+//! * [`server`]: opens the database ([`server::Location`] says where), reserves the port, serves, drains (`server/drain.rs`).
+//!   `server/readiness.rs` probes the database for gRPC's health service and the operations port (`server/ops.rs`), which also
+//!   shows the metrics (`server/gauges.rs`).
 //! * [`flight`]: the only folder that speaks Flight. Bytes become a command, an error becomes a status, here only.
+//!   `flight/observe` is around every call: its id, its span, its metrics, its line in the access log.
 //! * [`ingest`]: from a stream of batches to an outcome: coercion of columns, telling new keys from known ones, chunks.
 //! * [`engine`]: the only folder that names DuckDB. Its threads, queries, statements, sessions and transactions, tables, and the
 //!   transaction of an ingest; `engine/types` is what clients get of each type, `engine/parameters` what they may send, `engine/listing`

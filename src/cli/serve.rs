@@ -22,7 +22,7 @@ pub(super) async fn run(args: Args) -> Result<()> {
     if args.config.print_config {
         return output::print(loaded.print().trim_end());
     }
-    telemetry::init(&loaded.config.log)?;
+    let traces = telemetry::init(&loaded.config)?;
     let server = Server::start(loaded.config, &environment).await?;
     let stop = stop_signal()?;
     tracing::info!("serving the {}", server.describe());
@@ -31,7 +31,9 @@ pub(super) async fn run(args: Args) -> Result<()> {
     }
     let uri = uri(&server);
     output::print(&format!("listening on {uri}\n{}", connect_line(&uri)))?;
-    server.run(stop).await
+    let ended = server.run(stop).await;
+    traces.stop().await;
+    ended
 }
 
 /// The address that clients use.
@@ -46,15 +48,27 @@ pub(super) fn connect_line(uri: &str) -> String {
     )
 }
 
-/// Ready on ctrl-c or SIGTERM.
+/// Ready on ctrl-c or SIGTERM. A second one ends the process at once, as `kill -9` would: what was acknowledged is on the disk.
 pub(super) fn stop_signal() -> Result<impl Future<Output = ()> + Send + 'static> {
     let cannot = |error| Error::internal("cannot listen to signals").with_source(error);
     let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
-    Ok(async move {
+    let mut next = async move || {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
+    };
+    Ok(async move {
+        next().await;
+        tokio::spawn(async move {
+            next().await;
+            tracing::warn!("a second signal: the process ends at once");
+            // exit() would take down what DuckDB's threads still use.
+            let killed = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+            if let Err(error) = killed {
+                tracing::error!(%error, "the process cannot end itself");
+            }
+        });
     })
 }

@@ -51,6 +51,10 @@ pub struct Config {
     pub ingest: Ingest,
     /// The log on stderr.
     pub log: Log,
+    /// The port for those who operate the server.
+    pub ops: Ops,
+    /// Traces for OpenTelemetry.
+    pub otel: Otel,
 }
 
 /// The listener and its connections.
@@ -541,12 +545,41 @@ pub struct Log {
     pub filter: String,
     /// `text` for people, `json` for machines.
     pub format: LogFormat,
+    /// Lines of the access log in one second, one a call; calls beyond it are counted in a line of their own. `0`: no access log.
+    pub access_per_second: u32,
 }
 
 impl Default for Log {
     fn default() -> Self {
-        Self { filter: "info".to_owned(), format: LogFormat::Text }
+        Self { filter: "info".to_owned(), format: LogFormat::Text, access_per_second: 100 }
     }
+}
+
+/// The port for those who operate the server.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Ops {
+    /// Address of `/healthz`, `/readyz` and `/metrics` over HTTP, such as `127.0.0.1:8816`; empty: none.
+    pub listen: String,
+    /// Connections open at once on that port; more wait.
+    pub connections_max: usize,
+    /// Time in which the database has to answer a probe; the server is not ready beyond it.
+    #[serde(with = "text::duration")]
+    pub probe_timeout: Duration,
+}
+
+impl Default for Ops {
+    fn default() -> Self {
+        Self { listen: String::new(), connections_max: 32, probe_timeout: Duration::from_secs(5) }
+    }
+}
+
+/// Traces for OpenTelemetry.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Otel {
+    /// Where spans go by OTLP over gRPC, such as `http://127.0.0.1:4317`; empty: nowhere.
+    pub endpoint: String,
 }
 
 /// The form of the log.

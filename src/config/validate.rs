@@ -54,7 +54,9 @@ impl Config {
         count("session.transactions_max", self.session.transactions_max, 1, COUNT_MAX)?;
         count("ingest.streams_max", ingest.streams_max, 1, 4096)?;
         count("ingest.ids_max", ingest.ids_max, 0, COUNT_MAX)?;
-        count("ingest.json_depth_max", ingest.json_depth_max, 1, 10_000)
+        count("ingest.json_depth_max", ingest.json_depth_max, 1, 10_000)?;
+        count("log.access_per_second", self.log.access_per_second as usize, 0, COUNT_MAX)?;
+        count("ops.connections_max", self.ops.connections_max, 1, 4096)
     }
 
     fn validate_sizes(&self) -> Result<()> {
@@ -106,7 +108,8 @@ impl Config {
         duration("queries.slow", self.queries.slow, zero, day)?;
         duration("session.idle_timeout", self.session.idle_timeout, second, day * 30)?;
         duration("session.transaction_idle_timeout", self.session.transaction_idle_timeout, second, day * 30)?;
-        duration("ingest.idle_timeout", self.ingest.idle_timeout, millisecond, day)
+        duration("ingest.idle_timeout", self.ingest.idle_timeout, millisecond, day)?;
+        duration("ops.probe_timeout", self.ops.probe_timeout, millisecond, day)
     }
 
     fn validate_jwt(&self) -> Result<()> {
@@ -137,12 +140,16 @@ impl Config {
     }
 
     fn validate_texts(&self) -> Result<()> {
-        let listen = &self.server.listen;
-        let port = listen.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
-        if !matches!(port, Some(Ok(_))) {
-            return Err(refuse("server.listen", listen, "is not an address like 127.0.0.1:8815"));
+        let Config { server, ops, otel, database, log, .. } = self;
+        if !is_address(&server.listen) {
+            return Err(refuse("server.listen", &server.listen, "is not an address like 127.0.0.1:8815"));
         }
-        let Config { database, log, .. } = self;
+        if !ops.listen.is_empty() && !is_address(&ops.listen) {
+            return Err(refuse("ops.listen", &ops.listen, "is not an address like 127.0.0.1:8816"));
+        }
+        if !otel.endpoint.is_empty() && !otel.endpoint.starts_with("http://") {
+            return Err(refuse("otel.endpoint", &otel.endpoint, "is not a URI like http://127.0.0.1:4317"));
+        }
         if !database.mode.has_path() && !database.path.as_os_str().is_empty() {
             let why = format!("has no use while `database.mode` is {}", database.mode.word());
             return Err(refuse("database.path", database.path.display(), &why));
@@ -153,6 +160,11 @@ impl Config {
                 .with_source(error)),
         }
     }
+}
+
+fn is_address(text: &str) -> bool {
+    let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
+    matches!(port, Some(Ok(_)))
 }
 
 fn count(key: &str, value: usize, min: usize, max: usize) -> Result<()> {

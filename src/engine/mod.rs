@@ -30,6 +30,7 @@ mod recovery;
 mod session;
 mod slots;
 mod statement;
+mod stats;
 #[cfg(test)]
 mod tests;
 mod threads;
@@ -46,13 +47,16 @@ use duckdb_neo::instance::Instance;
 pub use bound::Bound;
 pub use call::{Call, Owner, SessionKey, TransactionId};
 pub use catalog::{ColumnDescription, TableDescription, TableListing};
-pub use ingest::{Chunk, Opened, Outcome, Provenance, ROW_COLUMN, SmallAppend, TablePlace, Target, Writer};
+pub use ingest::{
+    Chunk, Held, Opened, Outcome, Provenance, ROW_COLUMN, SmallAppend, TablePlace, Target, Waiting, Writer,
+};
 pub use listing::{Column, Filter, KeyColumn, Named, Reference, Relation, RelationType, SchemaName, Vocabulary};
 pub use metadata::Metadata;
 pub use queries::{QueryFilter, QueryInfo, QueryKind, QueryOutcome, QueryState, SessionInfo, Tracked, milliseconds};
 pub use query::{Canceller, Executed, Rows, Started};
 pub use session::{Activity, End, Extensions, Settings};
 pub use statement::{Action, Execution, Insert, Plan};
+pub use stats::{Load, Probe, ThreadCount, Usage};
 pub use types::TYPE_KEY;
 
 use crate::config::{Engine as EngineConfig, Query as QueryConfig};
@@ -132,7 +136,7 @@ impl Engine {
     pub async fn stop(&self) -> Result<()> {
         self.0.sessions.close_all();
         let until = Instant::now() + STOP_MAX;
-        while !self.0.watchdog.is_idle() && Instant::now() < until {
+        while !self.is_idle() && Instant::now() < until {
             self.0.watchdog.cancel_all();
             tokio::time::sleep(STOP_LOOK).await;
         }

@@ -26,7 +26,7 @@ use super::session::Wants;
 use super::slots::Slot;
 use super::types::Export;
 use super::work::{CancelOnDrop, Work};
-use super::{Bound, Call, Engine, bound, output, types};
+use super::{Bound, Call, Engine, bound, output, statement, types};
 use crate::batch;
 use crate::error::{Error, Result};
 
@@ -147,7 +147,7 @@ impl Engine {
         let (mut output, Input { schema, batches, starter }) = output::channel(self.0.result_buffer.queue_bytes());
         let (call, tracked) = self.track_query(&sql, call);
         let own = tracked.clone();
-        let spawned = self.spawn(&call, Wants::Statement, move |work| {
+        let produce = move |work: Result<Work>| {
             let end = match work {
                 Ok(work) => produce(work, &sql, bound.as_ref(), &mut output),
                 Err(error) => Err(error),
@@ -165,7 +165,8 @@ impl Engine {
                 end => end.map(drop),
             };
             output.finish(end);
-        });
+        };
+        let spawned = statement::span().in_scope(|| self.spawn(&call, Wants::Statement, produce));
         if let Some(tracked) = tracked.filter(|_| spawned.is_err()) {
             tracked.end(&spawned);
         }

@@ -173,6 +173,12 @@ impl Slots {
         }
     }
 
+    /// Statements that run, and those that wait.
+    pub(in crate::engine) fn counts(&self) -> (usize, usize) {
+        let state = self.lock();
+        (state.all.running, state.all.waiting)
+    }
+
     fn give_back(&self, user: &User) {
         self.lock().change(user, |counts| counts.running -= 1);
         // Whose turn it is, they find out.

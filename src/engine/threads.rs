@@ -9,6 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use super::stats::ThreadCount;
 use crate::error::{Error, Result};
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -41,11 +42,26 @@ pub(in crate::engine) enum Use {
 /// thirtieth, and 32 of them as much as the ingest.
 const STATEMENTS_NICE: i32 = 15;
 
+/// Looks of the server's own at once: the probe, and one for the metrics. They are beside the bound, so that no caller is refused
+/// for them.
+const LOOKS_MAX: usize = 2;
+
 #[derive(Default)]
 struct State {
-    jobs: VecDeque<Job>,
+    jobs: VecDeque<(For, Job)>,
     threads: usize,
     idle: usize,
+    /// Jobs of callers that wait or run.
+    calls: usize,
+    /// The same of the server's own.
+    looks: usize,
+}
+
+/// Whom a job is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum For {
+    Caller,
+    Server,
 }
 
 impl Threads {
@@ -61,19 +77,56 @@ impl Threads {
     /// `ResourceExhausted` when all threads are busy.
     pub(in crate::engine) fn spawn(&self, job: impl FnOnce() + Send + 'static) -> Result<()> {
         let mut state = self.0.lock();
+        if state.calls >= self.0.threads_max {
+            return Err(self.0.use_for.all_busy(self.0.threads_max));
+        }
+        state.calls += 1;
+        self.queue(state, For::Caller, Box::new(job))
+    }
+
+    /// The same for a short look of the server's own.
+    ///
+    /// # Errors
+    /// `ResourceExhausted` when the looks before it have not ended.
+    pub(in crate::engine) fn spawn_look(&self, job: impl FnOnce() + Send + 'static) -> Result<()> {
+        let mut state = self.0.lock();
+        if state.looks >= LOOKS_MAX {
+            return Err(Error::exhausted("the server's looks at the database before this one have not ended"));
+        }
+        state.looks += 1;
+        self.queue(state, For::Server, Box::new(job))
+    }
+
+    /// Gives a counted job to an idle thread, or to a new one.
+    fn queue<'a>(&'a self, mut state: MutexGuard<'a, State>, whom: For, job: Job) -> Result<()> {
         if state.jobs.len() >= state.idle {
-            if state.threads >= self.0.threads_max {
-                return Err(self.0.use_for.all_busy(self.0.threads_max));
-            }
             state.threads += 1;
             drop(state);
-            self.start().inspect_err(|_| self.0.lock().threads -= 1)?;
+            self.start().inspect_err(|_| {
+                let mut state = self.0.lock();
+                state.threads -= 1;
+                state.ended(whom);
+            })?;
             state = self.0.lock();
         }
-        state.jobs.push_back(Box::new(job));
+        state.jobs.push_back((whom, job));
         drop(state);
         self.0.job_ready.notify_one();
         Ok(())
+    }
+
+    /// Fails when a caller's job would be refused.
+    pub(in crate::engine) fn check(&self) -> Result<()> {
+        let full = self.0.lock().calls >= self.0.threads_max;
+        if full { Err(self.0.use_for.all_busy(self.0.threads_max)) } else { Ok(()) }
+    }
+
+    /// How many there are.
+    pub(in crate::engine) fn count(&self) -> ThreadCount {
+        let state = self.0.lock();
+        // A thread that is woken counts itself as idle until it has taken its job.
+        let idle = state.idle.saturating_sub(state.jobs.len());
+        ThreadCount { busy: state.threads.saturating_sub(idle), idle }
     }
 
     fn start(&self) -> Result<()> {
@@ -123,6 +176,16 @@ impl Use {
     }
 }
 
+impl State {
+    /// A job is no longer counted.
+    fn ended(&mut self, whom: For) {
+        match whom {
+            For::Caller => self.calls -= 1,
+            For::Server => self.looks -= 1,
+        }
+    }
+}
+
 impl Shared {
     /// Nothing that panics runs under the lock, so a poisoned lock holds good data.
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -131,15 +194,20 @@ impl Shared {
 
     fn work(&self) {
         self.use_for.enter();
-        while let Some(job) = self.next() {
+        let mut ended = None;
+        while let Some((whom, job)) = self.next(ended) {
+            ended = Some(whom);
             // A panic in a job ends that job: its caller sees a closed channel, which is an internal error.
             drop(std::panic::catch_unwind(std::panic::AssertUnwindSafe(job)));
         }
     }
 
-    /// The next job, or none after a long idle time; the thread is then no longer counted.
-    fn next(&self) -> Option<Job> {
+    /// The next job after one that has ended, or none after a long idle time; the thread is then no longer counted.
+    fn next(&self, ended: Option<For>) -> Option<(For, Job)> {
         let mut state = self.lock();
+        if let Some(whom) = ended {
+            state.ended(whom);
+        }
         loop {
             if let Some(job) = state.jobs.pop_front() {
                 return Some(job);
@@ -195,6 +263,31 @@ mod tests {
         let mut used = HashSet::from(used);
         used.insert(done_rx.recv().unwrap());
         assert!(used.len() <= 2, "{used:?}");
+    }
+
+    #[test]
+    fn looks_are_beside_the_bound_and_bounded() {
+        let threads = Threads::new(Use::Statements, 1, 16 << 20);
+        let (release_tx, release_rx) = mpsc::channel::<()>();
+        threads.spawn(move || assert!(release_rx.recv().is_err())).unwrap();
+        assert_eq!(threads.check().unwrap_err().kind(), ErrorKind::ResourceExhausted);
+        let (look_tx, look_rx) = mpsc::channel::<()>();
+        threads.spawn_look(move || assert!(look_rx.recv().is_err())).unwrap();
+        let (done_tx, done_rx) = mpsc::channel();
+        threads.spawn_look(move || done_tx.send(()).unwrap()).unwrap();
+        done_rx.recv().unwrap();
+        // A thread that has done a look is idle, and no place for one call more.
+        while threads.count().idle == 0 {
+            thread::yield_now();
+        }
+        assert_eq!(threads.spawn(|| ()).unwrap_err().kind(), ErrorKind::ResourceExhausted);
+        let (_held_tx, held_rx) = mpsc::channel::<()>();
+        threads.spawn_look(move || assert!(held_rx.recv().is_err())).unwrap();
+        assert_eq!(threads.spawn_look(|| ()).unwrap_err().kind(), ErrorKind::ResourceExhausted);
+        drop((release_tx, look_tx));
+        while threads.spawn(|| ()).is_err() {
+            thread::yield_now();
+        }
     }
 
     #[test]

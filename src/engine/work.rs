@@ -11,6 +11,7 @@ use duckdb_neo::connection::{Connection, SettingScope};
 use duckdb_neo::logical_type::LogicalType;
 use duckdb_neo::statement::Statement;
 use tokio::sync::oneshot;
+use tracing::Span;
 
 use super::cancel::{Cancel, Watch};
 use super::ingest::TableLock;
@@ -118,7 +119,7 @@ impl Engine {
         let place = self.0.sessions.place(call, wants)?;
         let cancel = Cancel::until(self.deadline(call.deadline, place.settings.query_timeout));
         let guard = CancelOnDrop(Arc::clone(&cancel));
-        self.start(Use::Statements, call, place, cancel, work)?;
+        self.start(Use::Statements, call, place, cancel, Span::current(), work)?;
         Ok(guard)
     }
 
@@ -131,7 +132,7 @@ impl Engine {
     ) -> Result<CancelOnDrop> {
         let cancel = Cancel::never();
         let guard = CancelOnDrop(Arc::clone(&cancel));
-        self.start(Use::Ingests, call, self.0.sessions.place(call, wants)?, cancel, work)?;
+        self.start(Use::Ingests, call, self.0.sessions.place(call, wants)?, cancel, Span::current(), work)?;
         Ok(guard)
     }
 
@@ -139,7 +140,8 @@ impl Engine {
     pub(in crate::engine) fn spawn_group(&self, work: impl FnOnce(Result<Work>) + Send + 'static) -> Result<()> {
         let call = Call::default();
         let place = self.0.sessions.place(&call, Wants::Statement)?;
-        self.start(Use::Ingests, &call, place, Cancel::never(), work)
+        // None of their calls is the one that it is logged under.
+        self.start(Use::Ingests, &call, place, Cancel::never(), Span::none(), work)
     }
 
     fn start(
@@ -148,6 +150,7 @@ impl Engine {
         call: &Call,
         place: Place,
         cancel: Arc<Cancel>,
+        span: Span,
         work: impl FnOnce(Result<Work>) + Send + 'static,
     ) -> Result<()> {
         let (engine, call) = (Arc::clone(&self.0), call.clone());
@@ -162,7 +165,7 @@ impl Engine {
             Use::Ingests => (&self.0.ingest_threads, &self.0.ingest_slots),
         };
         let slots = Arc::clone(slots);
-        threads.spawn(move || work(Work::begin(engine, slots, call, place, cancel)))
+        threads.spawn(move || span.in_scope(|| work(Work::begin(engine, slots, call, place, cancel))))
     }
 }
 

@@ -18,7 +18,7 @@ use tonic::transport::server::TcpConnectInfo;
 use tower::Service;
 use uuid::Uuid;
 
-use super::{body, status};
+use super::{body, observe, status};
 use crate::access::{Authority, ClientCertificate, Credentials, Now, Principal};
 use crate::engine::SessionKey;
 use crate::error::Result;
@@ -158,6 +158,7 @@ where
                 Ok(caller) => caller,
                 Err(error) => return Ok(status::from_error(error).into_http()),
             };
+            observe::set_user(&caller.principal.name);
             let offered = caller.offered.is_some().then(|| Arc::clone(&caller.token));
             let mut request = Request::from_parts(head.into_parts().0, body);
             request.extensions_mut().insert(caller);

@@ -12,6 +12,7 @@ use arrow_flight::{
 use bytes::Bytes;
 use prost::Message;
 use tokio::sync::watch;
+use tracing::Instrument;
 use uuid::Uuid;
 
 use super::actions::{packed, unpack};
@@ -107,11 +108,12 @@ fn start(state: &Arc<State>, descriptor: FlightDescriptor, call: Call) -> Result
     let key = (Uuid::new_v4(), call.owner());
     let (outcome_tx, outcome) = watch::channel(None);
     let shared = Arc::clone(state);
-    let task = tokio::spawn(async move {
+    let run = async move {
         let outcome = info::flight_info(&shared, descriptor, &call).await;
         // Nobody asks any more when it has expired.
         drop(outcome_tx.send(Some(outcome.map_err(|error| (error.kind(), error.message().to_owned())))));
-    });
+    };
+    let task = tokio::spawn(run.in_current_span());
     polls.insert(key.clone(), Polled { outcome, last_asked: Instant::now(), task: task.abort_handle() });
     Ok(key)
 }

@@ -19,7 +19,7 @@ use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use tonic::metadata::MetadataMap;
 
-use super::columns;
+use super::{columns, observe};
 use crate::batch;
 use crate::engine::{Executed, Rows, TYPE_KEY};
 use crate::error::{Error, Result};
@@ -105,7 +105,11 @@ pub(super) fn encode(
     let mut encoder =
         Encoder::new(schema, usize::try_from(message_bytes_max.as_u64()).unwrap_or(usize::MAX), compression)?;
     let messages = rows.batches.flat_map(move |batch| {
-        let messages = match batch.and_then(|batch| encoder.encode(&batch)) {
+        let parts = batch.and_then(|batch| {
+            observe::count_rows_sent(batch.num_rows());
+            encoder.encode(&batch)
+        });
+        let messages = match parts {
             Ok(messages) => messages.into_iter().map(Ok).collect::<Vec<_>>(),
             Err(error) => vec![Err(error)],
         };

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tonic::Streaming;
 
 use super::command::Replies;
+use super::observe::IngestTally;
 use super::ticket::decode_any;
 use super::{State, put, status};
 use crate::engine::{Call, Outcome};
@@ -42,11 +43,13 @@ pub(super) fn put(
     let (answers, receiver) = mpsc::channel(ANSWERS_MAX);
     let run = async move {
         let answers = Answers { sender: answers, replies };
+        let tally = IngestTally::default();
         let (call, tracked) = state.engine.track_ingest(&request.table, &call);
         let outcome = run(&state, *request, &answers, Incoming::new(&state, first, messages), &call).await;
         if let Some(tracked) = tracked {
             tracked.end(&outcome);
         }
+        tally.end(&outcome);
         // A failed send means that the client is gone.
         match outcome {
             Ok(result) => drop(answers.send(result).await),
@@ -128,6 +131,7 @@ async fn run(
         error = cancelled => return Err(error),
     };
     let outcome = ingest.commit().await?;
+    IngestTally::stored(&outcome);
     answers.result(outcome, incoming.bytes, started.elapsed().as_secs_f64())
 }
 
@@ -150,6 +154,7 @@ async fn receive(
             return Err(Error::invalid("the stream goes on after its IngestCommit: nothing is stored"));
         }
         if let DecodedPayload::RecordBatch(batch) = message.payload {
+            IngestTally::received_rows(batch.num_rows());
             ingest.write(batch).await?;
             if let Some(tracked) = &call.tracked {
                 tracked.set_rows(ingest.progress().received);
@@ -255,7 +260,9 @@ impl Incoming {
         match next.transpose() {
             Ok(message) => {
                 if let Some(message) = &message {
-                    self.bytes += (message.inner.data_body.len() + message.inner.data_header.len()) as u64;
+                    let bytes = message.inner.data_body.len() + message.inner.data_header.len();
+                    IngestTally::received(bytes);
+                    self.bytes += bytes as u64;
                 }
                 Ok(message)
             }

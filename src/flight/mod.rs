@@ -10,11 +10,13 @@ mod body;
 mod columns;
 mod command;
 mod control;
+mod drain;
 mod encode;
 mod flights;
 mod info;
 mod ingest;
 mod metadata;
+mod observe;
 mod prepared;
 mod put;
 mod queries;
@@ -40,11 +42,13 @@ use crate::access::Authority;
 use crate::config::Config;
 use crate::engine::{Call, Engine};
 use crate::error::{Error, Result};
-use crate::ingest::Budget;
+use crate::ingest::{Budget, BudgetUsage};
 use auth::Caller;
 use command::Command;
 
 pub use auth::Authenticated;
+pub use drain::Drain;
+pub use observe::Observed;
 pub use reflection::descriptors;
 
 /// What every RPC may use; cheap to clone.
@@ -61,6 +65,7 @@ struct State {
     config: Config,
     mode: &'static str,
     ready_at: Instant,
+    drain: Drain,
 }
 
 impl Service {
@@ -75,16 +80,28 @@ impl Service {
             config: config.clone(),
             mode,
             ready_at: Instant::now(),
+            drain: Drain::default(),
         }))
     }
 
+    /// What ends its calls.
+    pub fn drain(&self) -> Drain {
+        self.0.drain.clone()
+    }
+
+    /// What its ingest streams take.
+    pub fn ingest_usage(&self) -> BudgetUsage {
+        self.0.budget.usage()
+    }
+
     /// The gRPC server of the service, for those whom `authority` lets in, with the configured limits.
-    pub fn into_server(self, authority: Authority) -> Authenticated<FlightServiceServer<Self>> {
+    pub fn into_server(self, authority: Authority) -> Observed<Authenticated<FlightServiceServer<Self>>> {
         let message_bytes_max = usize::try_from(self.0.config.server.message_bytes_max.as_u64()).unwrap_or(usize::MAX);
+        let (drain, log) = (self.drain(), observe::AccessLog::new(self.0.config.log.access_per_second));
         let server = FlightServiceServer::new(self)
             .max_decoding_message_size(message_bytes_max)
             .max_encoding_message_size(usize::MAX);
-        Authenticated::new(server, authority)
+        Observed::new(Authenticated::new(server, authority), drain, Arc::new(log))
     }
 }
 

@@ -1,16 +1,65 @@
 //! The one place that picks a gRPC code, and the one that logs a failed call.
 
+use tonic::codegen::http::HeaderMap;
 use tonic::{Code, Status};
 use uuid::Uuid;
 
+use super::observe;
 use crate::error::{Error, ErrorKind};
 
-/// The status for an error: a caller's error tells its message; a bug of ours tells an id, and the log tells the rest.
+/// The codes, by their numbers, as they are written.
+pub(super) const WORDS: [&str; 17] = [
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+];
+
+/// The number of the code of a call that its client has left.
+pub(super) const CANCELLED: usize = 1;
+/// The number of the code of an answer that ended without one.
+pub(super) const UNKNOWN: usize = 2;
+
+/// The word for the code with a number.
+pub(super) fn word(number: usize) -> &'static str {
+    WORDS.get(number).copied().unwrap_or(WORDS[UNKNOWN])
+}
+
+/// The word for the code of an error.
+pub(super) fn word_of(kind: ErrorKind) -> &'static str {
+    word(code(kind) as usize)
+}
+
+/// The number of a status's code.
+pub(super) fn number(status: &Status) -> usize {
+    status.code() as usize
+}
+
+/// The number of the code that headers or trailers have, if they have one.
+pub(super) fn of_headers(headers: &HeaderMap) -> Option<usize> {
+    let value = headers.get("grpc-status")?;
+    Some(value.to_str().ok().and_then(|number| number.parse().ok()).unwrap_or(UNKNOWN))
+}
+
+/// The status for an error: a caller's error tells its message; a bug of ours tells the call's id, and the log tells the rest.
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 pub(super) fn from_error(error: Error) -> Status {
     let code = code(error.kind());
     if error.kind() == ErrorKind::Internal {
-        let id = Uuid::new_v4();
+        let id = observe::request_id().unwrap_or_else(|| Uuid::now_v7().to_string());
         tracing::error!(%id, error = %error, source = ?std::error::Error::source(&error), "internal error");
         return Status::new(code, format!("internal error {id}: the server's log has the details"));
     }

@@ -8,5 +8,5 @@ mod pipeline;
 mod request;
 
 pub use insert::insert;
-pub use pipeline::{Budget, Ingest, Progress};
+pub use pipeline::{Budget, BudgetUsage, Ingest, Progress};
 pub use request::{Mode, OnDuplicate, Request};

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -15,7 +16,7 @@ use super::{Mode, OnDuplicate, Request};
 use crate::access::{self, Operation};
 use crate::config::Config;
 use crate::engine::{
-    Call, Chunk, Engine, Opened, Outcome, Provenance, ROW_COLUMN, SmallAppend, TablePlace, Target, Writer,
+    Call, Chunk, Engine, Opened, Outcome, Provenance, ROW_COLUMN, SmallAppend, TablePlace, Target, Waiting, Writer,
 };
 use crate::error::{Error, Result};
 use crate::tables::{Kind, TableName};
@@ -44,6 +45,7 @@ pub struct Budget {
     streams: Arc<Semaphore>,
     pages: Arc<Semaphore>,
     pages_max: usize,
+    waiting: Waiting,
     /// A third of a stream's memory: one chunk is gathered and one is written, while the next batch is decoded.
     chunk_bytes_max: usize,
     chunk_rows: usize,
@@ -67,6 +69,7 @@ impl Budget {
             streams: Arc::new(Semaphore::new(config.streams_max)),
             pages: Arc::new(Semaphore::new(pages_max)),
             pages_max,
+            waiting: Waiting::default(),
             chunk_bytes_max,
             chunk_rows: if chunk_bytes_max < TWO_GROUPS_BYTES { ROW_GROUP } else { 2 * ROW_GROUP },
             config: config.clone(),
@@ -74,8 +77,17 @@ impl Budget {
     }
 
     /// Time after which a stream whose client sends nothing is rolled back.
-    pub fn idle_timeout(&self) -> std::time::Duration {
+    pub fn idle_timeout(&self) -> Duration {
         self.config.idle_timeout
+    }
+
+    /// How much of it is taken now.
+    pub fn usage(&self) -> BudgetUsage {
+        BudgetUsage {
+            streams: self.config.streams_max.saturating_sub(self.streams.available_permits()),
+            bytes: self.pages_max.saturating_sub(self.pages.available_permits()) * PAGE,
+            oldest: self.waiting.oldest(),
+        }
     }
 
     fn stream(&self) -> Result<OwnedSemaphorePermit> {
@@ -103,6 +115,17 @@ impl Budget {
         let permit = Arc::clone(&self.pages).acquire_many_owned(self.pages(bytes)).await;
         permit.map_err(|_| Error::internal("the ingest budget is closed"))
     }
+}
+
+/// What all streams together take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BudgetUsage {
+    /// Streams that are open.
+    pub streams: usize,
+    /// Bytes of rows that are in memory only.
+    pub bytes: usize,
+    /// How long the oldest of them have been there; none: there are none.
+    pub oldest: Option<Duration>,
 }
 
 /// Rows received and written so far.
@@ -211,7 +234,7 @@ impl Ingest {
             open.send().await?;
             self.budget.memory(bytes).await?
         };
-        open.add(batch, bytes, first_row, permit).await?;
+        open.add(batch, bytes, first_row, permit, &self.budget.waiting).await?;
         let is_small = matches!(open.way, Way::Small(_)) && open.chunk_bytes <= SMALL_BYTES;
         if self.every_batch {
             open.send().await?;
@@ -269,6 +292,7 @@ impl Open {
         bytes: usize,
         first_row: u64,
         permit: OwnedSemaphorePermit,
+        waiting: &Waiting,
     ) -> Result<()> {
         let Some(mut prepare) = self.prepare.take() else {
             return Err(Error::internal("the stream goes on after a bad batch"));
@@ -288,8 +312,8 @@ impl Open {
         self.chunk.suspects.extend(suspects);
         self.chunk_bytes += bytes;
         match &mut self.chunk.memory {
-            Some(memory) => memory.merge(permit),
-            None => self.chunk.memory = Some(permit),
+            Some(memory) => memory.extend(permit),
+            None => self.chunk.memory = Some(waiting.hold(permit)),
         }
         Ok(())
     }

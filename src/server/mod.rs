@@ -1,14 +1,20 @@
 //! The server: configuration in, a running gRPC server out. [`Server::start`] opens the database and reserves the port,
 //! [`Server::run`] serves until it is told to stop, drains, and closes the database.
 
+mod connections;
+mod drain;
+mod gauges;
 mod location;
+mod ops;
+mod readiness;
 
 use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use arrow_flight::flight_service_server::FlightServiceServer;
+use futures::{FutureExt, TryStreamExt};
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tonic::service::Routes;
 use tonic::transport::server::TcpIncoming;
 use tonic_health::server::HealthReporter;
@@ -18,7 +24,12 @@ use crate::config::{Config, Environment};
 use crate::engine::{Database, Engine};
 use crate::error::{Error, Result};
 use crate::flight::{self, Service};
+use crate::telemetry::instruments;
+use connections::Counted;
+use gauges::Gauges;
 pub use location::Location;
+use ops::Port;
+use readiness::Readiness;
 
 /// Bytes of HTTP/2 flow-control window: what a client may send before it has to wait for us.
 const WINDOW_BYTES: u32 = 16 << 20;
@@ -32,6 +43,7 @@ pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     mode: &'static str,
+    port: Option<Port>,
     // Dropped last: what is temporary goes when the database is closed.
     _location: Location,
 }
@@ -40,7 +52,7 @@ impl Server {
     /// Opens the database and reserves the port.
     ///
     /// # Errors
-    /// What [`Authority::open`], [`Location::resolve`] and [`Engine::open`] say; `FailedPrecondition` when the port is in use.
+    /// What [`Authority::open`], [`Location::resolve`] and [`Engine::open`] say; `FailedPrecondition` when a port is in use.
     pub async fn start(config: Config, environment: &Environment) -> Result<Self> {
         let authority = Authority::open(&config, environment)?;
         crate::alloc::limit(config.engine.process_memory_max.as_u64());
@@ -57,7 +69,8 @@ impl Server {
         let cannot_listen = |error: std::io::Error| Error::precondition(format!("cannot listen on {listen}: {error}"));
         let listener = TcpListener::bind(listen).await.map_err(cannot_listen)?;
         let address = listener.local_addr().map_err(cannot_listen)?;
-        Ok(Self { mode: location.mode().word(), config, authority, engine, listener, address, _location: location })
+        let port = Port::bind(&config.ops).await?;
+        Ok(Self { mode: location.mode().word(), config, authority, engine, listener, address, port, _location: location })
     }
 
     /// The address that it listens on.
@@ -80,19 +93,20 @@ impl Server {
 
     /// Serves until `stop` is ready; then running calls may finish within the grace time, and the database is closed.
     pub async fn run(self, stop: impl Future<Output = ()> + Send + 'static) -> Result<()> {
-        let Self { config, authority, engine, listener, mode, _location: location, .. } = self;
-        let (health, routes) = services(&engine, &config, authority, mode).await?;
+        let Self { config, authority, engine, listener, mode, port, _location: location, .. } = self;
+        let metrics = instruments::install()?;
+        let service = Service::new(engine.clone(), &config, mode);
+        let drain = service.drain();
+        let readiness = Readiness::new(drain.clone(), config.ops.probe_timeout);
+        let gauges = Gauges::new(metrics, engine.clone(), service.clone(), config.engine.memory_limit);
+        let (health, routes) = services(service, authority)?;
+        readiness.look(&engine, &mut None).await;
+        readiness.tell(&health).await;
+        let watching = watch(&engine, &readiness, &health, &gauges, port);
         let settings = &config.server;
         // Without it every small answer waits 40 ms for the client's delayed acknowledgement.
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-        let (stopping_tx, stopping) = tokio::sync::oneshot::channel();
-        let stop = async move {
-            stop.await;
-            // Load balancers look elsewhere before the port closes.
-            health.set_not_serving::<FlightServiceServer<Service>>().await;
-            // Nobody waits any more when serving has failed.
-            let _ = stopping_tx.send(());
-        };
+        let (close, closed) = tokio::sync::oneshot::channel();
         let served = tonic::transport::Server::builder()
             .initial_connection_window_size(WINDOW_BYTES)
             .initial_stream_window_size(WINDOW_BYTES)
@@ -101,22 +115,13 @@ impl Server {
             .http2_keepalive_interval(Some(settings.keepalive_interval))
             .http2_keepalive_timeout(Some(settings.keepalive_timeout))
             .add_routes(routes)
-            .serve_with_incoming_shutdown(incoming, stop);
-        let grace = settings.shutdown_grace;
-        let overdue = async {
-            match stopping.await {
-                Ok(()) => tokio::time::sleep(grace).await,
-                Err(_) => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            served = served => served.map_err(|error| Error::internal("serving failed").with_source(error))?,
-            () = overdue => tracing::warn!("calls were still running after {grace:?} (server.shutdown_grace): they are interrupted"),
-        }
+            .serve_with_incoming_shutdown(incoming.map_ok(Counted::new), closed.map(drop));
+        drain::serve(served, stop, close, readiness.tell(&health), &drain, settings.shutdown_grace).await?;
         if let Err(error) = engine.stop().await {
             // Nothing is lost: the write-ahead log has it, and the next start reads it.
             tracing::warn!(%error, "the database was closed without a checkpoint");
         }
+        drop(watching);
         drop(engine);
         // What is temporary goes when the database is closed.
         drop(location);
@@ -125,15 +130,27 @@ impl Server {
     }
 }
 
-async fn services(
+/// Starts what looks at the server while it serves; it ends when the answer is dropped.
+fn watch(
     engine: &Engine,
-    config: &Config,
-    authority: Authority,
-    mode: &'static str,
-) -> Result<(HealthReporter, Routes)> {
+    readiness: &Readiness,
+    health: &HealthReporter,
+    gauges: &Gauges,
+    port: Option<Port>,
+) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    let (engine, health, watched) = (engine.clone(), health.clone(), readiness.clone());
+    tasks.spawn(async move { watched.watch(&engine, &health).await });
+    let counted = gauges.clone();
+    tasks.spawn(async move { counted.upkeep().await });
+    if let Some(port) = port {
+        tasks.spawn(port.serve(readiness.clone(), gauges.clone()));
+    }
+    tasks
+}
+
+fn services(service: Service, authority: Authority) -> Result<(HealthReporter, Routes)> {
     let (health, health_service) = tonic_health::server::health_reporter();
-    let service = Service::new(engine.clone(), config, mode);
-    health.set_serving::<FlightServiceServer<Service>>().await;
     let descriptors = flight::descriptors();
     let reflection = descriptors
         .iter()

@@ -80,7 +80,7 @@ pub(super) async fn run(args: Args) -> Result<()> {
     let (config, in_use) = configure(&args, &environment)?;
     // Its own client is the first, and is nobody in particular: it has no users file.
     environment.config_directory = None;
-    telemetry::init(&config.log)?;
+    let traces = telemetry::init(&config)?;
     let server = Server::start(config, &environment).await?;
     let uri = serve::uri(&server);
     let (stopping, stopped) = oneshot::channel::<()>();
@@ -100,7 +100,9 @@ pub(super) async fn run(args: Args) -> Result<()> {
         () = &mut stop => Ok(()),
     };
     drop(stopping);
-    serving.await.map_err(|error| Error::internal("the server died").with_source(error))??;
+    let ended = serving.await.map_err(|error| Error::internal("the server died").with_source(error));
+    traces.stop().await;
+    ended??;
     shown?;
     output::print("\nstopped: the server and its database are gone")
 }
@@ -120,6 +122,8 @@ fn configure(args: &Args, environment: &Environment) -> Result<(Config, Option<S
     let mut config = loaded.config;
     config.server.shutdown_grace = GRACE;
     (config.auth, config.jwt) = (Auth::default(), Jwt::default());
+    // It may be that of a server that runs.
+    config.ops.listen.clear();
     if !log_chosen {
         "warn".clone_into(&mut config.log.filter);
     }

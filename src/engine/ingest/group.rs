@@ -11,7 +11,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 
 use super::admit::{Admitted, Append, admit, contents_of};
 use super::gathering::Gathering;
@@ -19,7 +19,7 @@ use super::known::Contents;
 use super::stage::Source;
 use super::store::Store;
 use super::table::merge_staged;
-use super::{Outcome, RunningId, Target};
+use super::{Held, Outcome, RunningId, Target};
 use crate::engine::work::Work;
 use crate::engine::{Engine, metadata};
 use crate::error::{Error, Result};
@@ -41,7 +41,7 @@ pub(super) struct Pending {
     pub(super) suspects: Vec<RecordBatch>,
     pub(super) received: u64,
     /// The rows' share of the budget, given back before the client hears of the end.
-    pub(super) memory: Vec<OwnedSemaphorePermit>,
+    pub(super) memory: Vec<Held>,
     pub(super) result: oneshot::Sender<Result<Outcome>>,
     /// Held until the end, so that the id is not run twice.
     pub(super) id: Option<RunningId>,

@@ -11,6 +11,7 @@ mod admit;
 mod append;
 mod gathering;
 mod group;
+mod held;
 mod known;
 mod locks;
 mod merge;
@@ -26,6 +27,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
 pub use append::SmallAppend;
+pub use held::{Held, Waiting};
 pub(in crate::engine) use locks::TableLock;
 pub use writer::{Opened, Writer};
 
@@ -118,7 +120,7 @@ pub struct Chunk {
     /// Rows whose key may have come before in the stream.
     pub suspects: Vec<RecordBatch>,
     /// The memory that the rows take of the server's budget, given back when they are written.
-    pub memory: Option<tokio::sync::OwnedSemaphorePermit>,
+    pub memory: Option<Held>,
 }
 
 impl Chunk {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use tokio::sync::OwnedSemaphorePermit;
 
+use super::Held;
 use crate::batch;
 use crate::engine::import::Import;
 use crate::engine::work::Work;
@@ -19,7 +19,7 @@ pub(super) struct Stage {
     name: &'static str,
     schema: SchemaRef,
     batches: Vec<RecordBatch>,
-    permits: Vec<OwnedSemaphorePermit>,
+    permits: Vec<Held>,
     memory_bytes: usize,
     memory_bytes_max: usize,
     spilled: bool,
@@ -56,12 +56,7 @@ impl Stage {
     }
 
     /// Adds rows; spills when they are too many.
-    pub(super) fn add(
-        &mut self,
-        work: &Work,
-        batches: Vec<RecordBatch>,
-        permit: Option<OwnedSemaphorePermit>,
-    ) -> Result<()> {
+    pub(super) fn add(&mut self, work: &Work, batches: Vec<RecordBatch>, permit: Option<Held>) -> Result<()> {
         for batch in batches {
             self.rows += batch.num_rows() as u64;
             self.memory_bytes += batch::bytes(&batch);
@@ -91,7 +86,7 @@ impl Stage {
     }
 
     /// The rows in memory, and their share of the memory budget.
-    pub(super) fn into_memory(self) -> (Vec<RecordBatch>, Vec<OwnedSemaphorePermit>) {
+    pub(super) fn into_memory(self) -> (Vec<RecordBatch>, Vec<Held>) {
         (self.batches, self.permits)
     }
 

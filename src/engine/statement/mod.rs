@@ -16,6 +16,7 @@ use duckdb_neo::connection::Connection;
 use duckdb_neo::logical_type::LogicalType;
 use duckdb_neo::query_result::StatementType;
 use duckdb_neo::statement::Statement;
+use tracing::{Instrument, Span};
 
 use super::types::Wire;
 use super::work::Work;
@@ -105,8 +106,13 @@ impl Engine {
     /// Runs a statement to its end, once, or once for each row of `bound`, all or none of them; an INSERT into a managed table
     /// is only taken apart.
     pub async fn execute(&self, sql: String, bound: Option<Bound>, call: &Call) -> Result<Execution> {
-        self.run(call, move |work| work.change(&sql, bound.as_ref())).await
+        self.run(call, move |work| work.change(&sql, bound.as_ref())).instrument(span()).await
     }
+}
+
+/// The span of a statement's work, on whatever thread it is: for traces. The log has that of the call.
+pub(in crate::engine) fn span() -> Span {
+    tracing::debug_span!("statement")
 }
 
 impl Work {
