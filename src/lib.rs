@@ -7,7 +7,8 @@
 //! * [`cli`]: the program's commands. `serve` and `demo` run a server; the others are Flight clients of any server.
 //! * [`access`]: principals, their roles and grants, and the one decision about what they may do.
 //! * [`config`]: every setting, its default and where its value came from. [`telemetry`]: the log.
-//! * [`server`]: opens the database ([`server::Location`] says where), reserves the port, serves, drains.
+//! * [`server`]: opens the database ([`server::Location`] says where), reserves the port, serves, drains. [`server::exposure`] says
+//!   whether it may be reached from elsewhere, `server/listener.rs` takes connections in, `server/tls` is what encrypts them.
 //! * [`flight`]: the only folder that speaks Flight. Bytes become a command, an error becomes a status, here only.
 //! * [`ingest`]: from a stream of batches to an outcome: coercion of columns, telling new keys from known ones, chunks.
 //! * [`engine`]: the only folder that names DuckDB. Its threads, queries, statements, sessions and transactions, tables, and the

@@ -1,22 +1,30 @@
 //! The server: configuration in, a running gRPC server out. [`Server::start`] opens the database and reserves the port,
 //! [`Server::run`] serves until it is told to stop, drains, and closes the database.
 
+mod connection;
+pub mod exposure;
+mod listener;
 mod location;
+mod tls;
 
 use std::future::Future;
 use std::net::SocketAddr;
 
 use arrow_flight::flight_service_server::FlightServiceServer;
-use tokio::net::TcpListener;
+use tonic::body::Body;
 use tonic::service::Routes;
-use tonic::transport::server::TcpIncoming;
 use tonic_health::server::HealthReporter;
+use tower::util::MapRequestLayer;
 
 use crate::config::{Config, Environment};
 use crate::engine::{Database, Engine};
 use crate::error::{Error, Result};
 use crate::flight::{self, Service};
+use connection::Peer;
+use listener::Listener;
 pub use location::Location;
+pub use tls::Identity;
+use tls::Tls;
 
 /// Bytes of HTTP/2 flow-control window: what a client may send before it has to wait for us.
 const WINDOW_BYTES: u32 = 16 << 20;
@@ -26,8 +34,9 @@ const WINDOW_BYTES: u32 = 16 << 20;
 pub struct Server {
     config: Config,
     engine: Engine,
-    listener: TcpListener,
+    listener: Listener,
     address: SocketAddr,
+    identity: Option<Identity>,
     mode: &'static str,
     // Dropped last: what is temporary goes when the database is closed.
     _location: Location,
@@ -37,8 +46,12 @@ impl Server {
     /// Opens the database and reserves the port.
     ///
     /// # Errors
-    /// What [`Location::resolve`] and [`Engine::open`] say; `FailedPrecondition` when the port is in use.
+    /// What [`exposure::check`], [`Location::resolve`] and [`Engine::open`] say; `FailedPrecondition` when the port is in use,
+    /// `InvalidArgument` for files of TLS that cannot be used.
     pub async fn start(config: Config, environment: &Environment) -> Result<Self> {
+        let addresses = listener::resolve(&config.server.listen).await?;
+        let exposures = exposure::check_all(&config, !config.auth.password.is_empty(), &addresses)?;
+        listener::raise_descriptor_limit(config.server.connections_max);
         let location = Location::resolve(&config, environment)?;
         let database = Database {
             path: location.file().map(Into::into),
@@ -48,16 +61,22 @@ impl Server {
         let engine_config = config.clone();
         let opened = tokio::task::spawn_blocking(move || Engine::open(&engine_config, database)).await;
         let engine = opened.map_err(|error| Error::internal("opening the database failed").with_source(error))??;
-        let listen = &config.server.listen;
-        let cannot_listen = |error: std::io::Error| Error::precondition(format!("cannot listen on {listen}: {error}"));
-        let listener = TcpListener::bind(listen).await.map_err(cannot_listen)?;
-        let address = listener.local_addr().map_err(cannot_listen)?;
-        Ok(Self { mode: location.mode().word(), config, engine, listener, address, _location: location })
+        let tls = Tls::start(&config, location.certificates_beside(), environment, &addresses)?;
+        let identity = tls.as_ref().map(|tls| tls.identity().clone());
+        let listener = Listener::open(&config.server, &addresses, tls).await?;
+        let address = listener.address()?;
+        exposures.log();
+        Ok(Self { mode: location.mode().word(), config, engine, listener, address, identity, _location: location })
     }
 
     /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What its certificate is; none without TLS.
+    pub fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
     }
 
     /// Where the data is, for people.
@@ -73,8 +92,6 @@ impl Server {
         let Self { config, engine, listener, mode, _location: location, .. } = self;
         let (health, routes) = services(&engine, &config, mode).await?;
         let settings = &config.server;
-        // Without it every small answer waits 40 ms for the client's delayed acknowledgement.
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let (stopping_tx, stopping) = tokio::sync::oneshot::channel();
         let stop = async move {
             stop.await;
@@ -90,8 +107,9 @@ impl Server {
             .http2_max_header_list_size(u32::try_from(settings.header_bytes_max.as_u64()).unwrap_or(u32::MAX))
             .http2_keepalive_interval(Some(settings.keepalive_interval))
             .http2_keepalive_timeout(Some(settings.keepalive_timeout))
+            .layer(MapRequestLayer::new(Peer::introduce::<Body>))
             .add_routes(routes)
-            .serve_with_incoming_shutdown(incoming, stop);
+            .serve_with_incoming_shutdown(listener.into_stream(), stop);
         let grace = settings.shutdown_grace;
         let overdue = async {
             match stopping.await {

@@ -15,7 +15,7 @@ use self::sample::Shop;
 use super::client::{Client, ServerArgs};
 use super::output::{self, Format, RowWriterOptions};
 use super::{query, serve};
-use crate::config::{Config, ConfigFlags, Environment};
+use crate::config::{Config, ConfigFlags, Environment, Tls};
 use crate::error::{Error, Result};
 use crate::server::Server;
 use crate::telemetry;
@@ -117,6 +117,8 @@ fn configure(args: &Args, environment: &Environment) -> Result<(Config, Option<S
     let log_chosen = loaded.origin("log.filter") != "default";
     let mut config = loaded.config;
     config.server.shutdown_grace = GRACE;
+    // Its own client is the first, and has no certificate to trust.
+    config.tls = Tls::default();
     if !log_chosen {
         "warn".clone_into(&mut config.log.filter);
     }
