@@ -16,6 +16,7 @@ mod query;
 mod schema;
 mod serve;
 mod tables;
+mod tls;
 
 use std::process::ExitCode;
 
