@@ -10,8 +10,9 @@
 //!   principals with their roles and grants may do.
 //! * [`config`]: every setting, its default and where its value came from. [`telemetry`]: the log, the table of all metrics, and traces.
 //! * [`server`]: opens the database ([`server::Location`] says where), reserves the port, serves, drains (`server/drain.rs`).
-//!   `server/readiness.rs` probes the database for gRPC's health service and the operations port (`server/ops.rs`), which also
-//!   shows the metrics (`server/gauges.rs`).
+//!   [`server::exposure`] says whether it may be reached from elsewhere, `server/listener` takes connections in, `server/tls` is
+//!   what encrypts them. `server/readiness.rs` probes the database for gRPC's health service and the operations port
+//!   (`server/ops.rs`), which also shows the metrics (`server/gauges.rs`).
 //! * [`flight`]: the only folder that speaks Flight. Bytes become a command, an error becomes a status, here only.
 //!   `flight/observe` is around every call: its id, its span, its metrics, its line in the access log.
 //! * [`ingest`]: from a stream of batches to an outcome: coercion of columns, telling new keys from known ones, chunks.

@@ -1,7 +1,9 @@
 //! The Flight client that every client command uses: connect, query, act, put; errors of the wire become the crate's.
 
 use std::error::Error as _;
+use std::fs;
 use std::io;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -15,12 +17,15 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use futures::{Stream, StreamExt, TryStreamExt};
 use prost::Message;
+use tokio_rustls::rustls::Error as TlsError;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Code, Request, Status};
 
+use super::output;
+use super::tls::TlsArgs;
 use crate::error::{Error, ErrorKind, Result};
 
 const DEFAULT_PORT: u16 = 8815;
@@ -34,7 +39,7 @@ const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 /// Which server to talk to: the option that all client commands share.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct ServerArgs {
-    /// Talk to the server at this address: grpc://HOST:PORT
+    /// Talk to the server at this address: grpc://HOST:PORT, or grpc+tls://HOST:PORT
     #[arg(long, env = "MERGANSER_SERVER", value_name = "URI", default_value = "grpc://127.0.0.1:8815")]
     pub(crate) server: String,
 
@@ -46,15 +51,45 @@ pub(crate) struct ServerArgs {
     #[arg(long, env = "MERGANSER_PASSWORD", hide = true, hide_env_values = true, default_value = "")]
     pub(crate) password: String,
 
-    /// An API token or a JWT, instead of a user and a password. It is not to be typed either.
+    /// Sign in with the API token in this file, or in MERGANSER_TOKEN, instead of as a user
+    #[arg(long, env = "MERGANSER_TOKEN_FILE", value_name = "FILE")]
+    token_file: Option<PathBuf>,
+
+    /// The API token. Not an option to type, either.
     #[arg(long, env = "MERGANSER_TOKEN", hide = true, hide_env_values = true, default_value = "")]
-    pub(crate) token: String,
+    token: String,
+
+    #[command(flatten)]
+    tls: TlsArgs,
 }
 
 impl ServerArgs {
     /// The server at `uri`, which knows nobody.
     pub(crate) fn at(uri: &str) -> Self {
-        Self { server: uri.to_owned(), user: None, password: String::new(), token: String::new() }
+        Self {
+            server: uri.to_owned(),
+            user: None,
+            password: String::new(),
+            token_file: None,
+            token: String::new(),
+            tls: TlsArgs::default(),
+        }
+    }
+
+    /// The value of the `authorization` header, if there is somebody to sign in. A token is more than a user.
+    fn authorization(&self) -> Result<Option<String>> {
+        let basic = |user| format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{}", self.password)));
+        let token = match (&self.token_file, &self.user) {
+            (Some(path), _) => fs::read_to_string(path).map_err(|error| {
+                let reason = output::reason(&error);
+                Error::invalid(format!("--token-file {}: {reason}", path.display())).with_source(error)
+            })?,
+            // A user is said on the command line, perhaps, and is meant then.
+            (None, Some(user)) => return Ok(Some(basic(user))),
+            (None, None) => self.token.clone(),
+        };
+        let token = token.trim();
+        Ok((!token.is_empty()).then(|| format!("Bearer {token}")))
     }
 }
 
@@ -64,14 +99,9 @@ struct SignIn(Option<AsciiMetadataValue>);
 
 impl SignIn {
     fn new(args: &ServerArgs) -> Result<Self> {
-        // A user is said on the command line, perhaps, and is meant then.
-        let header = match (&args.user, args.token.as_str()) {
-            (Some(user), _) => format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{}", args.password))).parse(),
-            (None, "") => return Ok(Self(None)),
-            (None, token) => format!("Bearer {token}").parse(),
-        };
+        let Some(header) = args.authorization()? else { return Ok(Self(None)) };
         let mut header: AsciiMetadataValue =
-            header.map_err(|_| Error::invalid("the user's credentials cannot be sent"))?;
+            header.parse().map_err(|_| Error::invalid("the credentials cannot be sent: they are no printable text"))?;
         header.set_sensitive(true);
         Ok(Self(Some(header)))
     }
@@ -97,7 +127,18 @@ pub(crate) struct Client {
 impl Client {
     /// Connects to the server.
     pub(crate) async fn connect(args: &ServerArgs) -> Result<Self> {
-        let endpoint = endpoint(&args.server)?
+        let (endpoint, has_tls) = endpoint(&args.server)?;
+        let endpoint = if has_tls {
+            args.tls.apply(endpoint)?
+        } else if args.tls.is_given() {
+            return Err(Error::invalid(format!(
+                "{} is without TLS, and options of it are given: use grpc+tls://",
+                args.server
+            )));
+        } else {
+            endpoint
+        };
+        let endpoint = endpoint
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_nodelay(true)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
@@ -198,32 +239,57 @@ impl Rows {
     }
 }
 
-/// The endpoint that `server` names: `grpc://`, `grpc+tcp://`, `http://` or nothing before HOST, and maybe a port.
-fn endpoint(server: &str) -> Result<Endpoint> {
+/// The endpoint that `server` names, `grpc://`, `grpc+tcp://`, `http://` or nothing before HOST, and maybe a port; and whether it has
+/// TLS: `grpc+tls://`, `https://`.
+fn endpoint(server: &str) -> Result<(Endpoint, bool)> {
     let (scheme, address) = server.split_once("://").unwrap_or(("grpc", server));
-    match scheme.to_ascii_lowercase().as_str() {
-        "grpc" | "grpc+tcp" | "http" => {}
-        "grpc+tls" | "https" => {
-            return Err(Error::unimplemented(format!("cannot reach {server}: TLS is not built in yet, use grpc://")));
+    let scheme = match scheme.to_ascii_lowercase().as_str() {
+        "grpc" | "grpc+tcp" | "http" => "http",
+        "grpc+tls" | "https" => "https",
+        _ => {
+            return Err(Error::invalid(format!(
+                "{server}: the scheme is none of grpc, grpc+tls, grpc+tcp, http and https"
+            )));
         }
-        _ => return Err(Error::invalid(format!("{server}: the scheme is none of grpc, grpc+tcp and http"))),
-    }
+    };
     let bad = |error| Error::invalid(format!("{server}: not an address like grpc://HOST:PORT")).with_source(error);
     let uri: Uri = format!("http://{}", address.trim_end_matches('/')).parse().map_err(bad)?;
     let host = uri.host().unwrap_or_default();
     let port = uri.port_u16().unwrap_or(DEFAULT_PORT);
-    Endpoint::from_shared(format!("http://{host}:{port}"))
-        .map_err(|error| Error::invalid(format!("{server}: not an address like grpc://HOST:PORT")).with_source(error))
+    let endpoint = Endpoint::from_shared(format!("{scheme}://{host}:{port}")).map_err(|error| {
+        Error::invalid(format!("{server}: not an address like grpc://HOST:PORT")).with_source(error)
+    })?;
+    Ok((endpoint, scheme == "https"))
 }
 
 fn unreachable(server: &str, error: tonic::transport::Error) -> Error {
-    let cause = match io_cause(&error) {
-        Some(cause) if cause.kind() == io::ErrorKind::ConnectionRefused => String::new(),
-        Some(cause) => format!(" ({cause})"),
-        None => String::new(),
+    let message = if let Some(cause) = tls_cause(&error) {
+        format!("cannot trust {server}: {cause}{}", advice(cause))
+    } else {
+        let cause = match io_cause(&error) {
+            Some(cause) if cause.kind() == io::ErrorKind::ConnectionRefused => String::new(),
+            Some(cause) => format!(" ({cause})"),
+            None => String::new(),
+        };
+        format!("cannot reach {server}{cause}: is the server running? start one with `merganser serve`")
     };
-    let hint = "is the server running? start one with `merganser serve`";
-    Error::new(ErrorKind::Unavailable, format!("cannot reach {server}{cause}: {hint}")).with_source(error)
+    Error::new(ErrorKind::Unavailable, message).with_source(error)
+}
+
+/// What to do about a server that is not trusted.
+fn advice(cause: &TlsError) -> &'static str {
+    match cause {
+        TlsError::InvalidCertificate(_) => {
+            "; name the file of its CA with --tls-ca, or its certificate's fingerprint with --tls-fingerprint"
+        }
+        TlsError::InvalidMessage(_) => "; is it a server without TLS, for grpc://?",
+        _ => "",
+    }
+}
+
+/// What TLS says, if it is what made an error.
+fn tls_cause<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a TlsError> {
+    io_cause(error)?.get_ref()?.downcast_ref()
 }
 
 fn io_cause<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a io::Error> {
@@ -246,7 +312,10 @@ fn unreadable(what: &str, error: impl std::error::Error + Send + Sync + 'static)
 fn error_of(server: &str, status: &Status) -> Error {
     let kind = kind_of(status.code());
     if status.source().is_some() {
-        return Error::new(ErrorKind::Unavailable, format!("lost the connection to {server}"))
+        // What TLS says comes as text from HTTP/2: a server tells only now that it wants another certificate.
+        let cause = io_cause(status).filter(|cause| cause.kind() == io::ErrorKind::InvalidData);
+        let cause = cause.map(|cause| format!(": {cause}")).unwrap_or_default();
+        return Error::new(ErrorKind::Unavailable, format!("lost the connection to {server}{cause}"))
             .with_source(status.clone());
     }
     let message = match status.message() {
@@ -291,11 +360,14 @@ mod tests {
             ("http://[::1]:1/", "http://[::1]:1/"),
             ("GRPC://db.example", "http://db.example:8815/"),
             ("localhost:1234", "http://localhost:1234/"),
+            ("grpc+tls://a:1", "https://a:1/"),
+            ("https://[::1]", "https://[::1]:8815/"),
         ] {
-            assert_eq!(endpoint(server).unwrap().uri().to_string(), uri, "{server}");
+            let (endpoint, has_tls) = endpoint(server).unwrap();
+            assert_eq!(endpoint.uri().to_string(), uri, "{server}");
+            assert_eq!(has_tls, uri.starts_with("https"), "{server}");
         }
         for (server, message) in [
-            ("grpc+tls://a:1", "TLS is not built in yet"),
             ("ftp://a:1", "ftp://a:1: the scheme is none of"),
             ("grpc://", "not an address"),
             ("grpc://a b", "not an address"),
@@ -303,6 +375,30 @@ mod tests {
             let error = endpoint(server).unwrap_err();
             assert!(error.message().contains(message), "{server}: {error}");
         }
+    }
+
+    #[test]
+    fn a_token_is_more_than_a_user() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut args = ServerArgs::at("grpc://x");
+        assert_eq!(args.authorization().unwrap(), None);
+        args.user = Some("ada".to_owned());
+        args.password = "pw".to_owned();
+        assert_eq!(args.authorization().unwrap().unwrap(), "Basic YWRhOnB3");
+        args.token = "one".to_owned();
+        assert_eq!(args.authorization().unwrap().unwrap(), "Bearer one");
+        args.token_file = Some(folder.path().join("token"));
+        assert!(args.authorization().unwrap_err().message().ends_with("token: no such file or directory"));
+        fs::write(folder.path().join("token"), "two\n").unwrap();
+        assert_eq!(args.authorization().unwrap().unwrap(), "Bearer two");
+    }
+
+    #[tokio::test]
+    async fn options_of_tls_are_not_ignored() {
+        let mut args = ServerArgs::at("grpc://127.0.0.1:1");
+        args.tls.tls_skip_verify = true;
+        let error = Client::connect(&args).await.unwrap_err();
+        assert!(error.message().contains("is without TLS"), "{error}");
     }
 
     #[test]

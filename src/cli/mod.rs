@@ -18,6 +18,7 @@ mod query;
 mod schema;
 mod serve;
 mod tables;
+mod tls;
 mod tokens;
 mod users;
 

@@ -1,11 +1,13 @@
 //! `merganser serve`: a server until ctrl-c or SIGTERM.
 
+use std::net::SocketAddr;
+
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::output;
 use crate::config::{Config, ConfigFlags, Environment};
 use crate::error::{Error, Result};
-use crate::server::Server;
+use crate::server::{Identity, Server};
 use crate::telemetry;
 
 /// Serve a database
@@ -26,25 +28,38 @@ pub(super) async fn run(args: Args) -> Result<()> {
     let server = Server::start(loaded.config, &environment).await?;
     let stop = stop_signal()?;
     tracing::info!("serving the {}", server.describe());
-    if !server.has_users() && !server.address().ip().is_loopback() {
-        tracing::warn!("there are no users: whoever reaches {} may read and change everything", server.address());
-    }
-    let uri = uri(&server);
-    output::print(&format!("listening on {uri}\n{}", connect_line(&uri)))?;
-    let ended = server.run(stop).await;
+    let line = connect_line(server.address(), server.identity());
+    output::print(&format!("listening on {}\n{line}", uri(&server)))?;
+    let ended = Box::pin(server.run(stop)).await;
     traces.stop().await;
     ended
 }
 
 /// The address that clients use.
 pub(super) fn uri(server: &Server) -> String {
-    format!("grpc://{}", server.address())
+    uri_of(server.address(), server.identity())
 }
 
-/// A line to copy for connecting.
-pub(super) fn connect_line(uri: &str) -> String {
+fn uri_of(address: SocketAddr, identity: Option<&Identity>) -> String {
+    let scheme = if identity.is_some() { "grpc+tls" } else { "grpc" };
+    format!("{scheme}://{address}")
+}
+
+/// A line to copy for connecting, on this machine at least.
+fn connect_line(address: SocketAddr, identity: Option<&Identity>) -> String {
+    let mut uri = uri_of(address, identity);
+    if address.ip().is_unspecified() {
+        // No certificate is for an address that stands for all.
+        uri = uri.replace(&address.to_string(), &format!("localhost:{}", address.port()));
+    }
+    let (mut trust, mut pin) = (String::new(), String::new());
+    if let Some(Identity { fingerprint, self_signed: Some(file) }) = identity {
+        let file = file.to_string_lossy();
+        trust = format!("db_kwargs={{\"adbc.flight.sql.client_option.tls_root_certs\": open({file:?}).read()}}, ");
+        pin = format!("--tls-fingerprint {fingerprint} ");
+    }
     format!(
-        "connect: adbc_driver_flightsql.dbapi.connect({uri:?}, autocommit=True) or merganser query --server {uri} \"SELECT 1\""
+        "connect: adbc_driver_flightsql.dbapi.connect({uri:?}, {trust}autocommit=True) or merganser query --server {uri} {pin}\"SELECT 1\""
     )
 }
 
@@ -71,4 +86,25 @@ pub(super) fn stop_signal() -> Result<impl Future<Output = ()> + Send + 'static>
             }
         });
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_to_copy_connects() {
+        let line = |address: &str, identity: Option<&Identity>| connect_line(address.parse().unwrap(), identity);
+        assert_eq!(
+            line("127.0.0.1:8815", None),
+            "connect: adbc_driver_flightsql.dbapi.connect(\"grpc://127.0.0.1:8815\", autocommit=True) \
+             or merganser query --server grpc://127.0.0.1:8815 \"SELECT 1\""
+        );
+        let signed = Identity { fingerprint: "ab".to_owned(), self_signed: None };
+        assert!(line("[::]:1", Some(&signed)).contains("--server grpc+tls://localhost:1 \"SELECT 1\""));
+        let own = Identity { self_signed: Some("/a/b.pem".into()), ..signed.clone() };
+        let line = line("[::1]:1", Some(&own));
+        assert!(line.contains("(\"grpc+tls://[::1]:1\", db_kwargs={\"adbc.flight.sql.client_option.tls_root_certs\": open(\"/a/b.pem\").read()}, "));
+        assert!(line.ends_with("--server grpc+tls://[::1]:1 --tls-fingerprint ab \"SELECT 1\""));
+    }
 }

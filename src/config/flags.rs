@@ -25,6 +25,12 @@ pub struct ConfigFlags {
     /// Address to listen on; port 0 picks a free one [default: 127.0.0.1:8815]
     #[arg(long, value_name = "HOST:PORT")]
     pub listen: Option<String>,
+    /// Encrypt with a certificate that nobody has signed; it is made, kept beside the database, and its fingerprint told
+    #[arg(long)]
+    pub tls_self_signed: bool,
+    /// Serve beyond this machine although there are no users or there is no TLS
+    #[arg(long)]
+    pub insecure: bool,
     /// Memory for DuckDB, like 2GiB [default: half of the machine's]
     #[arg(long, value_name = "SIZE")]
     pub memory_limit: Option<String>,

@@ -16,13 +16,18 @@ const PREFIX: &str = "MERGANSER_";
 /// The setting that has more names than its own variable: from weak to strong.
 const FILTER: (&str, [&str; 2]) = ("log.filter", ["RUST_LOG", "MERGANSER_LOG"]);
 /// Variables that are no settings of the server: the client commands' and the tests' own.
-const NOT_SETTINGS: [&str; 7] = [
+const NOT_SETTINGS: [&str; 12] = [
     "MERGANSER_BIN",
+    "MERGANSER_CLIENT_CERT",
+    "MERGANSER_CLIENT_KEY",
     "MERGANSER_LOG",
     "MERGANSER_PASSWORD",
     "MERGANSER_SERVER",
     "MERGANSER_SKIP_CLIENT_TESTS",
+    "MERGANSER_TLS_CA",
+    "MERGANSER_TLS_FINGERPRINT",
     "MERGANSER_TOKEN",
+    "MERGANSER_TOKEN_FILE",
     "MERGANSER_USER",
 ];
 /// How many letters a name may be off to be a typing mistake.
@@ -129,9 +134,11 @@ impl Known {
                 .parse::<u64>()
                 .map(Value::from)
                 .map_err(|_| Error::invalid(format!("`{key}` = {text} (from {origin}) is not a whole number")))?,
-            Value::String(..) | Value::Char(..) | Value::Bool(..) | Value::Empty(..) | Value::Array(..) => {
-                Value::from(text)
-            }
+            Value::Bool(..) => text
+                .parse::<bool>()
+                .map(Value::from)
+                .map_err(|_| Error::invalid(format!("`{key}` = {text} (from {origin}) is neither true nor false")))?,
+            Value::String(..) | Value::Char(..) | Value::Empty(..) | Value::Array(..) => Value::from(text),
         };
         let values = nest(key, value).into_dict().unwrap_or_default();
         Ok(Layer { origin, values })
@@ -237,6 +244,8 @@ fn flag_layers(known: &Known, flags: &ConfigFlags, mode: Mode) -> Result<Vec<Lay
         ("engine.temp_directory", flags.temp_directory.as_ref().map(text), "--temp-directory"),
         ("log.format", flags.log_format.map(|format| format.word().to_owned()), "--log-format"),
         ("database.path", flags.path.as_ref().map(text), "PATH"),
+        ("tls.self_signed", flags.tls_self_signed.then(|| true.to_string()), "--tls-self-signed"),
+        ("server.insecure", flags.insecure.then(|| true.to_string()), "--insecure"),
     ] {
         given.extend(value.map(|value| (key, value, flag)));
     }

@@ -33,6 +33,8 @@ pub use load::{Loaded, variable};
 pub struct Config {
     /// The listener and its connections.
     pub server: Server,
+    /// Encryption of the connections.
+    pub tls: Tls,
     /// Where the data is.
     pub database: Database,
     /// DuckDB, and the statements that run in it.
@@ -63,6 +65,15 @@ pub struct Config {
 pub struct Server {
     /// Address to listen on, `host:port`; port 0 picks a free one.
     pub listen: String,
+    /// Serve beyond this machine although there are no users or there is no TLS.
+    pub insecure: bool,
+    /// Connections that are open at once; more are closed as soon as they come.
+    pub connections_max: usize,
+    /// Connections at once that are new and have not yet spoken TLS and HTTP/2; beyond it the oldest of them is closed.
+    pub handshakes_max: usize,
+    /// Time that a new connection has for that, before it is closed.
+    #[serde(with = "text::duration")]
+    pub handshake_timeout: Duration,
     /// Calls open at once on one connection; HTTP/2 makes the client wait with more.
     pub calls_per_connection_max: u32,
     /// Bytes of one message that a client sends; a larger one is RESOURCE_EXHAUSTED.
@@ -86,6 +97,10 @@ impl Default for Server {
     fn default() -> Self {
         Self {
             listen: "127.0.0.1:8815".to_owned(),
+            insecure: false,
+            connections_max: 10_000,
+            handshakes_max: 1024,
+            handshake_timeout: Duration::from_secs(10),
             calls_per_connection_max: 128,
             message_bytes_max: ByteSize::gib(1),
             header_bytes_max: ByteSize::kib(64),
@@ -93,6 +108,29 @@ impl Default for Server {
             keepalive_timeout: Duration::from_secs(20),
             shutdown_grace: Duration::from_secs(30),
         }
+    }
+}
+
+/// Encryption of the connections: TLS 1.2 or 1.3, or none. Files are read again when they change.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tls {
+    /// PEM file of the server's certificate, and of those between it and its CA; empty: no TLS.
+    pub certificate: PathBuf,
+    /// PEM file of the certificate's private key.
+    pub key: PathBuf,
+    /// Make a certificate that nobody has signed, and keep it beside the database.
+    pub self_signed: bool,
+    /// PEM file of CAs: each client must show a certificate that one of them has signed; empty: none is asked for.
+    pub client_ca: PathBuf,
+    /// Let clients without a certificate in, too: they say who they are in another way.
+    pub client_optional: bool,
+}
+
+impl Tls {
+    /// Whether connections are encrypted.
+    pub fn is_on(&self) -> bool {
+        self.self_signed || !self.certificate.as_os_str().is_empty()
     }
 }
 

@@ -187,6 +187,11 @@ fn the_log_filter_has_its_usual_names() {
 fn bad_values_are_named() {
     let set = |setting: &str, message: &str| Surroundings::new(&[]).refused(&["--set", setting], message);
     set("engine.threads=many", "`engine.threads` = many (from --set) is not a whole number");
+    set("server.insecure=yes", "`server.insecure` = yes (from --set) is neither true nor false");
+    set("tls.certificate=a.pem", "`tls.certificate` = a.pem has no use without `tls.key`");
+    set("tls.key=a.pem", "`tls.key` = a.pem has no use without `tls.certificate`");
+    set("tls.client_ca=a.pem", "`tls.client_ca` = a.pem has no use without `tls.certificate` or `tls.self_signed`");
+    set("tls.client_optional=true", "`tls.client_optional` = true has no use without `tls.client_ca`");
     set("engine.threads=0", "`engine.threads` = 0 is less than 1");
     set("engine.memory_limit=much", "`engine.memory_limit` (from --set): invalid value string \"much\"");
     set("engine.stack_bytes=8MiB", "`engine.stack_bytes` = 8MiB is less than 16MiB");
@@ -202,6 +207,17 @@ fn bad_values_are_named() {
     file("[engine]\nquery_timeout = 30\n", "merganser.toml): expected a duration like 30s");
     file("[engine]\nthreads = 'two'\n", "`engine.threads` (from ");
     file("[engine]\nmemory_limit = true\n", "expected a size like 512MiB");
+}
+
+#[test]
+fn switches_are_set_by_every_source() {
+    let config = Surroundings::new(&[("MERGANSER_SERVER_INSECURE", "true")]).config(&["--tls-self-signed"]);
+    assert!(config.server.insecure && config.tls.self_signed);
+    let config = Surroundings::new(&[]).file("[tls]\nself_signed = true\n").config(&["--insecure"]);
+    assert!(config.server.insecure && config.tls.is_on());
+    // Those of the client commands are none of the server's.
+    let variables = [("MERGANSER_TLS_CA", "a.pem"), ("MERGANSER_CLIENT_KEY", "b.pem"), ("MERGANSER_TOKEN", "t")];
+    assert_eq!(Surroundings::new(&variables).config(&[]), Config::default());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The limits of the settings themselves: one pass over the finished configuration, whose messages name setting and value.
 
 use std::fmt::Display;
+use std::path::Path;
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -23,12 +24,15 @@ impl Config {
         self.validate_sizes()?;
         self.validate_durations()?;
         self.validate_jwt()?;
+        self.validate_tls()?;
         self.validate_texts()
     }
 
     fn validate_counts(&self) -> Result<()> {
         let (engine, query, ingest) = (&self.engine, &self.query, &self.ingest);
         count("server.calls_per_connection_max", self.server.calls_per_connection_max as usize, 1, COUNT_MAX)?;
+        count("server.connections_max", self.server.connections_max, 1, COUNT_MAX)?;
+        count("server.handshakes_max", self.server.handshakes_max, 1, 65536)?;
         count("engine.threads", engine.threads, 1, 1024)?;
         count("engine.statements_max", engine.statements_max, 1, 4096)?;
         count("engine.open_max", engine.open_max, 1, 4096)?;
@@ -90,6 +94,7 @@ impl Config {
     fn validate_durations(&self) -> Result<()> {
         let zero = Duration::ZERO;
         let (millisecond, second, day) = (Duration::from_millis(1), Duration::from_secs(1), Duration::from_hours(24));
+        duration("server.handshake_timeout", self.server.handshake_timeout, millisecond * 100, day)?;
         duration("server.keepalive_interval", self.server.keepalive_interval, second, day)?;
         duration("server.keepalive_timeout", self.server.keepalive_timeout, second, day)?;
         duration("server.shutdown_grace", self.server.shutdown_grace, zero, day)?;
@@ -135,6 +140,26 @@ impl Config {
         if !jwt.role_default.is_empty() {
             let unknown = |error: Error| refuse("jwt.role_default", &jwt.role_default, "is no role").with_source(error);
             jwt.role_default.parse::<Role>().map_err(unknown)?;
+        }
+        Ok(())
+    }
+
+    fn validate_tls(&self) -> Result<()> {
+        let tls = &self.tls;
+        let given = |path: &Path| !path.as_os_str().is_empty();
+        let (certificate, key, client_ca) = (given(&tls.certificate), given(&tls.key), given(&tls.client_ca));
+        let show = Path::display;
+        if certificate && tls.self_signed {
+            return Err(refuse("tls.certificate", show(&tls.certificate), "and `tls.self_signed` exclude each other"));
+        } else if certificate && !key {
+            return Err(refuse("tls.certificate", show(&tls.certificate), "has no use without `tls.key`"));
+        } else if key && !certificate {
+            return Err(refuse("tls.key", show(&tls.key), "has no use without `tls.certificate`"));
+        } else if client_ca && !tls.is_on() {
+            let why = "has no use without `tls.certificate` or `tls.self_signed`";
+            return Err(refuse("tls.client_ca", show(&tls.client_ca), why));
+        } else if tls.client_optional && !client_ca {
+            return Err(refuse("tls.client_optional", true, "has no use without `tls.client_ca`"));
         }
         Ok(())
     }

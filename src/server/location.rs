@@ -60,6 +60,11 @@ impl Location {
         self.file.as_deref()
     }
 
+    /// The file beside which a certificate is kept: the database's, if it stays.
+    pub fn certificates_beside(&self) -> Option<&Path> {
+        self.file().filter(|_| self.mode.has_path())
+    }
+
     /// The directory for what does not fit in memory, used by this process alone; DuckDB makes it when it needs it. None for
     /// a database in memory, unless the configuration names one.
     pub fn temp_directory(&self) -> Option<&Path> {

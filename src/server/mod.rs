@@ -1,23 +1,26 @@
 //! The server: configuration in, a running gRPC server out. [`Server::start`] opens the database and reserves the port,
 //! [`Server::run`] serves until it is told to stop, drains, and closes the database.
 
-mod connections;
+mod connection;
 mod drain;
+pub mod exposure;
 mod gauges;
+mod listener;
 mod location;
 mod ops;
 mod readiness;
+mod tls;
 
 use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use futures::{FutureExt, TryStreamExt};
-use tokio::net::TcpListener;
+use futures::FutureExt;
 use tokio::task::JoinSet;
+use tonic::body::Body;
 use tonic::service::Routes;
-use tonic::transport::server::TcpIncoming;
 use tonic_health::server::HealthReporter;
+use tower::util::MapRequestLayer;
 
 use crate::access::Authority;
 use crate::config::{Config, Environment};
@@ -25,11 +28,14 @@ use crate::engine::{Database, Engine};
 use crate::error::{Error, Result};
 use crate::flight::{self, Service};
 use crate::telemetry::instruments;
-use connections::Counted;
+use connection::Peer;
 use gauges::Gauges;
+use listener::Listener;
 pub use location::Location;
 use ops::Port;
 use readiness::Readiness;
+pub use tls::Identity;
+use tls::Tls;
 
 /// Bytes of HTTP/2 flow-control window: what a client may send before it has to wait for us.
 const WINDOW_BYTES: u32 = 16 << 20;
@@ -40,8 +46,9 @@ pub struct Server {
     config: Config,
     authority: Authority,
     engine: Engine,
-    listener: TcpListener,
+    listener: Listener,
     address: SocketAddr,
+    identity: Option<Identity>,
     mode: &'static str,
     port: Option<Port>,
     // Dropped last: what is temporary goes when the database is closed.
@@ -52,9 +59,13 @@ impl Server {
     /// Opens the database and reserves the port.
     ///
     /// # Errors
-    /// What [`Authority::open`], [`Location::resolve`] and [`Engine::open`] say; `FailedPrecondition` when a port is in use.
+    /// What [`Authority::open`], [`exposure::check`], [`Location::resolve`] and [`Engine::open`] say; `FailedPrecondition` when a
+    /// port is in use, `InvalidArgument` for files of TLS that cannot be used.
     pub async fn start(config: Config, environment: &Environment) -> Result<Self> {
         let authority = Authority::open(&config, environment)?;
+        let addresses = listener::resolve(&config.server.listen).await?;
+        let exposures = exposure::check_all(&config, authority.asks(Instant::now()), &addresses)?;
+        listener::raise_descriptor_limit(config.server.connections_max);
         crate::alloc::limit(config.engine.process_memory_max.as_u64());
         let location = Location::resolve(&config, environment)?;
         let database = Database {
@@ -65,12 +76,13 @@ impl Server {
         let engine_config = config.clone();
         let opened = tokio::task::spawn_blocking(move || Engine::open(&engine_config, database)).await;
         let engine = opened.map_err(|error| Error::internal("opening the database failed").with_source(error))??;
-        let listen = &config.server.listen;
-        let cannot_listen = |error: std::io::Error| Error::precondition(format!("cannot listen on {listen}: {error}"));
-        let listener = TcpListener::bind(listen).await.map_err(cannot_listen)?;
-        let address = listener.local_addr().map_err(cannot_listen)?;
-        let port = Port::bind(&config.ops).await?;
-        Ok(Self { mode: location.mode().word(), config, authority, engine, listener, address, port, _location: location })
+        let tls = Tls::start(&config, location.certificates_beside(), environment, &addresses)?;
+        let identity = tls.as_ref().map(|tls| tls.identity().clone());
+        let listener = Listener::open(&config.server, &addresses, tls).await?;
+        let (address, port) = (listener.address()?, Port::bind(&config.ops).await?);
+        exposures.log();
+        let mode = location.mode().word();
+        Ok(Self { config, authority, engine, listener, address, identity, mode, port, _location: location })
     }
 
     /// The address that it listens on.
@@ -78,9 +90,9 @@ impl Server {
         self.address
     }
 
-    /// Whether callers are asked who they are: there are users, or an issuer of JWTs.
-    pub fn has_users(&self) -> bool {
-        self.authority.asks(Instant::now())
+    /// What its certificate is; none without TLS.
+    pub fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
     }
 
     /// Where the data is, for people.
@@ -104,8 +116,6 @@ impl Server {
         readiness.tell(&health).await;
         let watching = watch(&engine, &readiness, &health, &gauges, port);
         let settings = &config.server;
-        // Without it every small answer waits 40 ms for the client's delayed acknowledgement.
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let (close, closed) = tokio::sync::oneshot::channel();
         let served = tonic::transport::Server::builder()
             .initial_connection_window_size(WINDOW_BYTES)
@@ -114,8 +124,9 @@ impl Server {
             .http2_max_header_list_size(u32::try_from(settings.header_bytes_max.as_u64()).unwrap_or(u32::MAX))
             .http2_keepalive_interval(Some(settings.keepalive_interval))
             .http2_keepalive_timeout(Some(settings.keepalive_timeout))
+            .layer(MapRequestLayer::new(Peer::introduce::<Body>))
             .add_routes(routes)
-            .serve_with_incoming_shutdown(incoming.map_ok(Counted::new), closed.map(drop));
+            .serve_with_incoming_shutdown(listener.into_stream(), closed.map(drop));
         drain::serve(served, stop, close, readiness.tell(&health), &drain, settings.shutdown_grace).await?;
         if let Err(error) = engine.stop().await {
             // Nothing is lost: the write-ahead log has it, and the next start reads it.

@@ -55,7 +55,7 @@ class Server:
         while time.monotonic() < deadline:
             lines = self.stdout_path.read_text().splitlines(keepends=True)
             if lines and lines[0].endswith("\n"):
-                ready = re.fullmatch(r"listening on (grpc://127\.0\.0\.1:(\d+))\n", lines[0])
+                ready = re.fullmatch(r"listening on (grpc(?:\+tls)?://127\.0\.0\.1:(\d+))\n", lines[0])
                 assert ready, f"first line on stdout: {lines[0]!r}"
                 self.uri, self.port = ready[1], int(ready[2])
                 return self

@@ -15,7 +15,7 @@ use self::sample::Shop;
 use super::client::{Client, ServerArgs};
 use super::output::{self, Format, RowWriterOptions};
 use super::{query, serve};
-use crate::config::{Auth, Config, ConfigFlags, Environment, Jwt};
+use crate::config::{Auth, Config, ConfigFlags, Environment, Jwt, Tls};
 use crate::error::{Error, Result};
 use crate::server::Server;
 use crate::telemetry;
@@ -124,6 +124,8 @@ fn configure(args: &Args, environment: &Environment) -> Result<(Config, Option<S
     (config.auth, config.jwt) = (Auth::default(), Jwt::default());
     // It may be that of a server that runs.
     config.ops.listen.clear();
+    // Its own client is the first, and has no certificate to trust.
+    config.tls = Tls::default();
     if !log_chosen {
         "warn".clone_into(&mut config.log.filter);
     }
