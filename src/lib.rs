@@ -10,6 +10,7 @@
 //!   principals with their roles and grants may do.
 //! * [`config`]: every setting, its default and where its value came from. [`telemetry`]: the log.
 //! * [`server`]: opens the database ([`server::Location`] says where), reserves the port, serves, drains.
+//! * [`backup`]: copies of the database that are known to be good, and their way back.
 //! * [`flight`]: the only folder that speaks Flight. Bytes become a command, an error becomes a status, here only.
 //! * [`ingest`]: from a stream of batches to an outcome: coercion of columns, telling new keys from known ones, chunks.
 //! * [`engine`]: the only folder that names DuckDB. Its threads, queries, statements, sessions and transactions, tables, and the
@@ -68,6 +69,7 @@
 
 pub mod access;
 pub mod alloc;
+pub mod backup;
 pub mod batch;
 pub mod cli;
 pub mod config;

@@ -35,6 +35,8 @@ pub struct Config {
     pub server: Server,
     /// Where the data is.
     pub database: Database,
+    /// Copies of the data.
+    pub backup: Backup,
     /// DuckDB, and the statements that run in it.
     pub engine: Engine,
     /// Who may call.
@@ -134,6 +136,14 @@ impl Mode {
     }
 }
 
+/// Copies of the data.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Backup {
+    /// The directory that backups are made in, each in a directory of its own; empty: backups are not offered.
+    pub directory: PathBuf,
+}
+
 /// DuckDB, and the statements that run in it.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -196,6 +206,10 @@ pub struct Engine {
     /// Bytes of write-ahead log at which it is written back into the database file.
     #[serde(with = "text::size")]
     pub checkpoint_threshold: ByteSize,
+    /// Time in which a database that a failure has invalidated must be open again; after it the server ends, for its supervisor to start
+    /// another.
+    #[serde(with = "text::duration")]
+    pub reopen_timeout: Duration,
 }
 
 impl Default for Engine {
@@ -223,6 +237,7 @@ impl Default for Engine {
             query_timeout: Duration::ZERO,
             stack_bytes: ByteSize::mib(16),
             checkpoint_threshold: ByteSize::mib(256),
+            reopen_timeout: Duration::from_secs(30),
         }
     }
 }

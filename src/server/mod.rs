@@ -44,6 +44,7 @@ impl Server {
     pub async fn start(config: Config, environment: &Environment) -> Result<Self> {
         let authority = Authority::open(&config, environment)?;
         crate::alloc::limit(config.engine.process_memory_max.as_u64());
+        crate::backup::clean(&config.backup.directory);
         let location = Location::resolve(&config, environment)?;
         let database = Database {
             path: location.file().map(Into::into),
@@ -111,6 +112,10 @@ impl Server {
         };
         tokio::select! {
             served = served => served.map_err(|error| Error::internal("serving failed").with_source(error))?,
+            () = engine.lost() => {
+                let message = "the database is lost for this process, which ends: start another";
+                return Err(Error::new(crate::error::ErrorKind::Unavailable, message));
+            }
             () = overdue => tracing::warn!("calls were still running after {grace:?} (server.shutdown_grace): they are interrupted"),
         }
         if let Err(error) = engine.stop().await {
