@@ -1,10 +1,9 @@
 //! The command line: what the arguments mean, and one file for each command.
 //!
-//! `ingest`, `query`, `tables`, `schema`, `metadata`, `drop`, `queries`, `cancel`,
-//! `sessions` and `backup` are plain Flight clients of a running
-//! server: they go over the wire like any other client and never touch a database file. `demo` is a server and such a client in one.
-//! `user` and `token` change the users file of a server on this machine, `restore` its database file. Data goes to stdout; the progress bar, warnings and the one line
-//! of an error go to stderr. Exit codes: 0 success, 1 failure, 2 bad usage.
+//! `ingest`, `query`, `tables`, `schema`, `metadata`, `drop`, `queries`, `cancel`, `sessions` and `backup` are plain Flight clients of a
+//! running server: they go over the wire like any other client and never touch a database file. `demo` is a server and such a client in
+//! one. `user` and `token` change the users file of a server on this machine, `restore` its database file. Data goes to stdout; the
+//! progress bar, warnings and the one line of an error go to stderr. Exit codes: 0 success, 1 failure, 2 bad usage.
 
 mod backup;
 mod client;

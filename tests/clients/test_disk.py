@@ -17,6 +17,9 @@ from support import action, count, ingest, path, put, query, refused, scalar, so
 
 MIB = 1 << 20
 
+# The server writes until the disk is full, and not only until little is free.
+ALL = ("--set", "engine.disk_free_min=0B")
+
 
 class Disk:
     """A small file system, and a file that fills it."""
@@ -110,7 +113,7 @@ def restart(server, server_factory, *arguments):
 @pytest.mark.parametrize("threshold", ["1GiB", "4MiB"], ids=["log", "checkpoint"])
 def test_a_disk_that_appends_fill(disk, server_factory, threshold):
     """With a high threshold the log fills it; with a low one a checkpoint does, which invalidates the database."""
-    arguments = (disk.directory / "a.duckdb", "--set", f"engine.checkpoint_threshold={threshold}")
+    arguments = (disk.directory / "a.duckdb", "--set", f"engine.checkpoint_threshold={threshold}", *ALL)
     server = server_factory(*arguments)
     appender = Appender(server)
     appender.append()
@@ -137,7 +140,7 @@ def test_a_disk_that_appends_fill(disk, server_factory, threshold):
 
 def test_an_open_transaction_does_not_keep_the_database_closed(disk, server_factory):
     """It ends with an error; the database is opened again without waiting for it. (One that has read holds checkpoints up.)"""
-    server = server_factory(disk.directory / "a.duckdb", "--set", "engine.checkpoint_threshold=4MiB")
+    server = server_factory(disk.directory / "a.duckdb", "--set", "engine.checkpoint_threshold=4MiB", *ALL)
     appender = Appender(server)
     appender.append()
     with adbc_driver_flightsql.dbapi.connect(server.uri) as connection, connection.cursor() as cursor:
@@ -155,7 +158,7 @@ def test_an_open_transaction_does_not_keep_the_database_closed(disk, server_fact
 
 
 def test_a_disk_that_a_table_fills(disk, server_factory):
-    arguments = (disk.directory / "a.duckdb",)
+    arguments = (disk.directory / "a.duckdb", *ALL)
     server = server_factory(*arguments)
     appender = Appender(server)
     appender.append()
@@ -184,7 +187,7 @@ def test_a_disk_that_a_table_fills(disk, server_factory):
 
 
 def test_a_disk_that_a_query_fills(disk, server_factory, tmp_path):
-    arguments = ("--set", f"engine.temp_directory={disk.directory}", "--memory-limit", "128MiB")
+    arguments = ("--set", f"engine.temp_directory={disk.directory}", "--memory-limit", "128MiB", *ALL)
     server = server_factory(tmp_path / "a.duckdb", *arguments)
     appender = Appender(server)
     appender.append()
@@ -203,7 +206,7 @@ def test_a_disk_that_a_query_fills(disk, server_factory, tmp_path):
 
 def test_a_disk_that_a_backup_fills(disk, server_factory, tmp_path):
     backups = disk.directory / "backups"
-    server = server_factory(tmp_path / "a.duckdb", "--set", f"backup.directory={backups}")
+    server = server_factory(tmp_path / "a.duckdb", "--set", f"backup.directory={backups}", *ALL)
     appender = Appender(server)
     for _ in range(40):
         appender.append(rows=200)
@@ -221,7 +224,7 @@ def test_a_disk_that_a_backup_fills(disk, server_factory, tmp_path):
 
 def test_a_database_that_cannot_be_opened_again_ends_the_server(disk, server_factory, tmp_path):
     file = disk.directory / "a.duckdb"
-    arguments = ("--set", "engine.checkpoint_threshold=4MiB", "--set", "engine.reopen_timeout=2s")
+    arguments = ("--set", "engine.checkpoint_threshold=4MiB", "--set", "engine.reopen_timeout=2s", *ALL)
     server = server_factory(file, *arguments)
     appender = Appender(server)
     appender.append()
