@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use prost::Message;
 
 const FILES: &[&str] = &[
+    "merganser/v1/backups.proto",
     "merganser/v1/ingest.proto",
     "merganser/v1/queries.proto",
     "merganser/v1/tables.proto",
@@ -15,6 +16,8 @@ const FILES: &[&str] = &[
 
 /// Messages that exist as JSON too. Field names are those of the proto files; unknown fields are refused.
 const JSON_MESSAGES: &[&str] = &[
+    "BackupInfo",
+    "BackupRequest",
     "CancelQueryRequest",
     "CancelQueryResult",
     "CloseSessionRequest",
@@ -42,6 +45,7 @@ const JSON_MESSAGES: &[&str] = &[
 
 /// Fields whose JSON form is not the plain one, and the module of `crate::proto::json` that writes it.
 const JSON_FIELDS: &[(&str, &str)] = &[
+    ("BackupInfo.created_at", "timestamp"),
     ("Ingest.commit", "commit"),
     ("Ingest.extra", "extra_columns"),
     ("Ingest.kind", "table_kind"),

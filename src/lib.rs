@@ -13,6 +13,7 @@
 //!   [`server::exposure`] says whether it may be reached from elsewhere, `server/listener` takes connections in, `server/tls` is
 //!   what encrypts them. `server/readiness.rs` probes the database for gRPC's health service and the operations port
 //!   (`server/ops.rs`), which also shows the metrics (`server/gauges.rs`).
+//! * [`backup`]: copies of the database that are known to be good, and their way back.
 //! * [`flight`]: the only folder that speaks Flight. Bytes become a command, an error becomes a status, here only.
 //!   `flight/observe` is around every call: its id, its span, its metrics, its line in the access log.
 //! * [`ingest`]: from a stream of batches to an outcome: coercion of columns, telling new keys from known ones, chunks.
@@ -72,6 +73,7 @@
 
 pub mod access;
 pub mod alloc;
+pub mod backup;
 pub mod batch;
 pub mod cli;
 pub mod config;

@@ -1,10 +1,11 @@
 //! The command line: what the arguments mean, and one file for each command.
 //!
-//! `ingest`, `query`, `tables`, `schema`, `metadata`, `drop`, `queries`, `cancel` and `sessions` are plain Flight clients of a running
-//! server: they go over the wire like any other client and never touch a database file. `demo` is a server and such a client in one.
-//! `user` and `token` change the users file of a server on this machine. Data goes to stdout; the progress bar, warnings and the one line
-//! of an error go to stderr. Exit codes: 0 success, 1 failure, 2 bad usage.
+//! `ingest`, `query`, `tables`, `schema`, `metadata`, `drop`, `queries`, `cancel`, `sessions` and `backup` are plain Flight clients of a
+//! running server: they go over the wire like any other client and never touch a database file. `demo` is a server and such a client in
+//! one. `user` and `token` change the users file of a server on this machine, `restore` its database file. Data goes to stdout; the
+//! progress bar, warnings and the one line of an error go to stderr. Exit codes: 0 success, 1 failure, 2 bad usage.
 
+mod backup;
 mod client;
 mod demo;
 mod drop;
@@ -15,6 +16,7 @@ mod metadata;
 mod output;
 mod queries;
 mod query;
+mod restore;
 mod schema;
 mod serve;
 mod tables;
@@ -51,6 +53,8 @@ enum Command {
     Queries(queries::QueriesArgs),
     Cancel(queries::CancelArgs),
     Sessions(queries::SessionsArgs),
+    Backup(backup::Args),
+    Restore(restore::Args),
 }
 
 /// Runs the command that the process's arguments name; the result is the process's exit code.
@@ -82,6 +86,8 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Queries(args) => block_on(queries::queries(args)),
         Command::Cancel(args) => block_on(queries::cancel(args)),
         Command::Sessions(args) => block_on(queries::sessions(args)),
+        Command::Backup(args) => block_on(backup::run(args)),
+        Command::Restore(args) => restore::run(args),
     }
 }
 

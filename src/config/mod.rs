@@ -37,6 +37,8 @@ pub struct Config {
     pub tls: Tls,
     /// Where the data is.
     pub database: Database,
+    /// Copies of the data.
+    pub backup: Backup,
     /// DuckDB, and the statements that run in it.
     pub engine: Engine,
     /// Who may call.
@@ -176,6 +178,14 @@ impl Mode {
     }
 }
 
+/// Copies of the data.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Backup {
+    /// The directory that backups are made in, each in a directory of its own; empty: backups are not offered.
+    pub directory: PathBuf,
+}
+
 /// DuckDB, and the statements that run in it.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -238,6 +248,10 @@ pub struct Engine {
     /// Bytes of write-ahead log at which it is written back into the database file.
     #[serde(with = "text::size")]
     pub checkpoint_threshold: ByteSize,
+    /// Time in which a database that a failure has invalidated must be open again; after it the server ends, for its supervisor to start
+    /// another.
+    #[serde(with = "text::duration")]
+    pub reopen_timeout: Duration,
 }
 
 impl Default for Engine {
@@ -265,6 +279,7 @@ impl Default for Engine {
             query_timeout: Duration::ZERO,
             stack_bytes: ByteSize::mib(16),
             checkpoint_threshold: ByteSize::mib(256),
+            reopen_timeout: Duration::from_secs(30),
         }
     }
 }

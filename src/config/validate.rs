@@ -100,6 +100,7 @@ impl Config {
         duration("server.shutdown_grace", self.server.shutdown_grace, zero, day)?;
         duration("engine.statements_queue_wait", self.engine.statements_queue_wait, zero, day)?;
         duration("engine.query_timeout", self.engine.query_timeout, zero, day * 30)?;
+        duration("engine.reopen_timeout", self.engine.reopen_timeout, second, day)?;
         duration("auth.session_token_expire", self.auth.session_token_expire, second, day * 365)?;
         duration("auth.verifications_wait", self.auth.verifications_wait, millisecond, day)?;
         duration("auth.verified_expire", self.auth.verified_expire, zero, day)?;

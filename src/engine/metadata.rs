@@ -1,5 +1,5 @@
 //! The tables that the server keeps in the data file: `_metadata`, one row a managed table, and `_ingests`, the results of
-//! ingests that had an id. Both are written in the transaction that they tell about.
+//! ingests that had an id. Both are written in the transaction that they tell about. [`format`](super::format) makes them.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
@@ -13,7 +13,7 @@ use duckdb_neo::value::Value;
 use duckdb_neo::{Parameters, ToValue};
 
 use super::work::{Work, quote};
-use super::{CATALOG, Call, Engine, ingest::Outcome, ingest::Provenance};
+use super::{CATALOG, Call, Engine, format::FORMAT_TABLE, ingest::Outcome, ingest::Provenance};
 use crate::error::{Error, Result};
 use crate::tables::{Kind, METADATA_TABLE};
 
@@ -50,7 +50,7 @@ pub struct Metadata {
 
 /// Whether a table is one of the server's own.
 pub(in crate::engine) fn is_server_table(name: &str) -> bool {
-    [METADATA_TABLE, INGESTS_TABLE].iter().any(|own| own.eq_ignore_ascii_case(name))
+    [METADATA_TABLE, INGESTS_TABLE, FORMAT_TABLE].iter().any(|own| own.eq_ignore_ascii_case(name))
 }
 
 /// Refuses to write to one of the server's own tables on behalf of a client.
@@ -58,23 +58,6 @@ pub(in crate::engine) fn refuse_server_table(name: &str) -> Result<()> {
     if is_server_table(name) {
         return Err(Error::precondition(format!("`{name}` is written by the server only")));
     }
-    Ok(())
-}
-
-/// Makes the server's tables in a data file that does not have them.
-pub(in crate::engine) fn create_tables(connection: &Connection) -> Result<()> {
-    let metadata = format!(
-        "CREATE TABLE IF NOT EXISTS {CATALOG}.main.{METADATA_TABLE} (table_name VARCHAR NOT NULL, type VARCHAR NOT NULL, \
-         fetched_at TIMESTAMP, from_date DATE, to_date DATE, row_count BIGINT NOT NULL, filter_events VARCHAR[], \
-         filter_where VARCHAR, created_at TIMESTAMP NOT NULL, updated_at TIMESTAMP NOT NULL)"
-    );
-    connection.execute(metadata, Parameters::None)?;
-    let ingests = format!(
-        "CREATE TABLE IF NOT EXISTS {CATALOG}.main.{INGESTS_TABLE} (ingest_id VARCHAR NOT NULL, table_name VARCHAR NOT NULL, \
-         rows_received BIGINT NOT NULL, rows_inserted BIGINT NOT NULL, rows_duplicate BIGINT NOT NULL, \
-         rows_replaced BIGINT NOT NULL, finished_at TIMESTAMP NOT NULL)"
-    );
-    connection.execute(ingests, Parameters::None)?;
     Ok(())
 }
 

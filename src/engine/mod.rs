@@ -6,14 +6,17 @@
 //! The DuckDB instance is in-memory and the data file is attached to it as `merganser`, so that a failed checkpoint
 //! invalidates the attachment, which can be attached again, and not the process.
 
+mod backup;
 mod bound;
 mod buffer;
 mod call;
 mod cancel;
 mod catalog;
+mod contents;
 mod disk;
 mod error;
 mod ffi;
+mod format;
 mod guard;
 mod import;
 mod ingest;
@@ -44,9 +47,11 @@ use std::time::{Duration, Instant};
 
 use duckdb_neo::instance::Instance;
 
+pub use backup::Copier;
 pub use bound::Bound;
 pub use call::{Call, Owner, SessionKey, TransactionId};
 pub use catalog::{ColumnDescription, TableDescription, TableListing};
+pub use contents::{Contents, TableContents, difference_of_tables, settle};
 pub use ingest::{
     Chunk, Held, Opened, Outcome, Provenance, ROW_COLUMN, SmallAppend, TablePlace, Target, Waiting, Writer,
 };
@@ -54,6 +59,7 @@ pub use listing::{Column, Filter, KeyColumn, Named, Reference, Relation, Relatio
 pub use metadata::Metadata;
 pub use queries::{QueryFilter, QueryInfo, QueryKind, QueryOutcome, QueryState, SessionInfo, Tracked, milliseconds};
 pub use query::{Canceller, Executed, Rows, Started};
+pub use recovery::Availability;
 pub use session::{Activity, End, Extensions, Settings};
 pub use statement::{Action, Execution, Insert, Plan};
 pub use stats::{Load, Probe, ThreadCount, Usage};
@@ -100,8 +106,7 @@ struct Inner {
     managed: metadata::ManagedNames,
     disk: disk::DiskFloor,
     instance: Instance,
-    /// Held while the database is being attached again.
-    recovery: std::sync::Mutex<()>,
+    recovery: recovery::Recovery,
     database: Database,
     config: EngineConfig,
     query: QueryConfig,

@@ -14,8 +14,8 @@ use super::queries::{self, Queries};
 use super::threads::{Threads, Use};
 use super::work::{OPTIMIZER, QUERY_MEMORY};
 use super::{
-    CATALOG, Database, Engine, Inner, cancel::Watchdog, disk, guard, import, ingest, metadata, session::Sessions,
-    slots, timezone, types,
+    CATALOG, Database, Engine, Inner, cancel::Watchdog, disk, format, guard, import, ingest, metadata,
+    session::Sessions, slots, timezone, types,
 };
 use crate::config::{Config, Engine as EngineConfig};
 use crate::error::{Error, Result};
@@ -43,11 +43,11 @@ impl Engine {
         guard::install(&connection);
         let export_directory = export_directory(engine);
         lock(&instance, engine, export_directory.as_deref())?;
+        format::upgrade(&connection, &database)?;
         // A read-only file may lack the server's tables; nothing in it is written, and every name is looked up.
         let managed = if database.read_only {
             metadata::ManagedNames::default()
         } else {
-            metadata::create_tables(&connection)?;
             metadata::ManagedNames::load(&connection)?
         };
         drop(connection);
@@ -73,7 +73,7 @@ impl Engine {
             managed,
             disk: disk::DiskFloor::new(database.path.as_deref(), engine.disk_free_min),
             instance,
-            recovery: std::sync::Mutex::default(),
+            recovery: super::recovery::Recovery::default(),
             database,
             config: engine.clone(),
             query: config.query.clone(),
@@ -140,7 +140,7 @@ fn bytes(size: ByteSize) -> usize {
 }
 
 /// The instance's settings. Extensions are never fetched: the binary holds what it needs.
-fn options(config: &EngineConfig, database: &Database) -> InstanceBuilder {
+pub(in crate::engine) fn options(config: &EngineConfig, database: &Database) -> InstanceBuilder {
     let mut options = InstanceBuilder::new()
         .option("autoinstall_known_extensions", "false")
         .option("autoload_known_extensions", "false")

@@ -16,7 +16,7 @@ use super::error::invalidates_database;
 use super::live::Live;
 use super::session::Extensions;
 use super::types::Export;
-use super::{Activity, CATALOG, Engine, Inner, ffi, statement};
+use super::{Activity, CATALOG, Engine, Inner, ffi, recovery, statement};
 use crate::error::{Error, ErrorKind, Result};
 
 /// What the engine does at this moment.
@@ -130,8 +130,7 @@ impl Engine {
 
     /// Whether the database is attached and answers.
     fn look(&self) -> Result<()> {
-        let reopened = || Error::new(ErrorKind::Unavailable, "the database is being opened again");
-        let Ok(recovery) = self.0.recovery.try_lock() else { return Err(reopened()) };
+        self.0.recovery.turn()?;
         let connection = self.0.instance.connect()?;
         let attached = format!("SELECT count(*) FROM duckdb_databases() WHERE database_name = '{CATALOG}'");
         if number(&collect(&connection, &attached)?, 0) == 0 {
@@ -140,10 +139,9 @@ impl Engine {
         let look = format!("SELECT 1 FROM {CATALOG}.main.{} LIMIT 1", crate::tables::METADATA_TABLE);
         match connection.execute(look, Parameters::None).map_err(Error::from) {
             Err(error) if invalidates_database(&error) => {
-                drop(recovery);
                 // An idle server comes back by itself, too.
                 self.start_recovery();
-                Err(reopened().with_source(error))
+                Err(recovery::reopening().with_source(error))
             }
             // A file that was opened for reading may lack the table, and says so; others have it.
             Err(error) if !self.0.database.read_only => Err(error),
@@ -223,7 +221,7 @@ fn free_bytes(path: &Path) -> Option<u64> {
 mod tests {
     use super::*;
     use crate::config::Config;
-    use crate::engine::Database;
+    use crate::engine::{Availability, Database};
 
     fn open(folder: &tempfile::TempDir) -> Engine {
         let path = Some(folder.path().join("a.duckdb"));
@@ -243,20 +241,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let engine = open(&folder);
         probe(&engine).await.unwrap();
-        let (held_tx, held) = oneshot::channel();
-        let (release, released) = std::sync::mpsc::channel::<()>();
-        let inner = Arc::clone(&engine.0);
-        let holder = std::thread::spawn(move || {
-            let _recovery = inner.recovery.lock().unwrap();
-            held_tx.send(()).unwrap();
-            released.recv().unwrap();
-        });
-        held.await.unwrap();
-        let error = probe(&engine).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Unavailable);
-        assert_eq!(error.message(), "the database is being opened again");
-        release.send(()).unwrap();
-        holder.join().unwrap();
+        for availability in [Availability::Reopening, Availability::Lost] {
+            engine.0.recovery.set(availability);
+            assert_eq!(probe(&engine).await.unwrap_err().kind(), ErrorKind::Unavailable);
+        }
+        engine.0.recovery.set(Availability::Ready);
         probe(&engine).await.unwrap();
         // Whoever lets it go without another in its place.
         let inner = Arc::clone(&engine.0);

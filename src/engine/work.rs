@@ -44,6 +44,8 @@ pub(in crate::engine) struct Work {
     slots: Arc<Slots>,
     /// Whether plans on the connection are optimized.
     optimizes: Cell<bool>,
+    /// How often the database had been opened again when it began.
+    turn: u64,
     /// The thread's statements are the caller's as long as this lives, but for those that go through `execute` and its like.
     _caller: guard::Entered,
 }
@@ -144,7 +146,7 @@ impl Engine {
         self.start(Use::Ingests, &call, place, Cancel::never(), Span::none(), work)
     }
 
-    fn start(
+    pub(in crate::engine) fn start(
         &self,
         use_for: Use,
         call: &Call,
@@ -192,6 +194,7 @@ impl Line {
 
 impl Work {
     fn begin(engine: Arc<Inner>, slots: Arc<Slots>, call: Call, place: Place, cancel: Arc<Cancel>) -> Result<Self> {
+        let turn = engine.recovery.turn()?;
         let caller = guard::enter(call.principal.as_ref(), &engine);
         let line = if let Some(lane) = &place.lane {
             let connect = || engine.connect();
@@ -217,6 +220,7 @@ impl Work {
             session: place.session,
             slots,
             optimizes: Cell::new(true),
+            turn,
             _caller: caller,
         })
     }
@@ -269,7 +273,7 @@ impl Work {
         if super::error::invalidates_database(&error) {
             Engine(Arc::clone(&self.engine)).start_recovery();
         }
-        let error = self.cancel.explain(error);
+        let error = self.engine.recovery.explain(self.turn, self.cancel.explain(error));
         let Database { path, temp_directory, .. } = &self.engine.database;
         let file = path.as_deref();
         let places = [

@@ -11,6 +11,7 @@ use super::auth::Caller;
 use super::encode::{schema_bytes, wire_schema};
 use super::{State, control, prepared, queries, session};
 use crate::access::Operation;
+use crate::backup::{self, Backup};
 use crate::engine::{Call, Engine, Metadata, SCHEMA, TableListing};
 use crate::error::{Error, Result};
 use crate::proto::v1;
@@ -23,6 +24,8 @@ const ACTIONS: &[(&str, &str)] = &[
     ("get_metadata", "Tells where the rows of a table came from: TableRequest -> TableMetadata"),
     ("table_exists", "Tells whether a table or view is there: TableRequest -> TableExists"),
     ("drop_table", "Drops a table and its metadata: DropTableRequest -> DropTableResult"),
+    ("backup", "Backs up the database on the server's machine: BackupRequest -> BackupInfo"),
+    ("list_backups", "Lists backups: empty -> one BackupInfo each"),
     ("server_info", "Tells versions, database and uptime: empty -> ServerInfo"),
     ("list_queries", "Lists statements that run, or have run: ListQueriesRequest -> one QueryInfo each"),
     ("cancel_query", "Cancels a statement by its id: CancelQueryRequest -> CancelQueryResult"),
@@ -76,6 +79,15 @@ pub(super) async fn run(state: &State, action: Action, caller: &Caller, call: &C
             call.may(Operation::Write(&table))?;
             let dropped = state.engine.drop_table(table.clone(), request.if_exists).await?;
             answer(&body, &v1::DropTableResult { table, dropped })
+        }
+        "backup" => {
+            let request: v1::BackupRequest = parse(&body)?;
+            let made = backup::create(&state.engine, &state.config, request.name, call).await?;
+            answer(&body, &backup_info(made))
+        }
+        "list_backups" => {
+            let backups = backup::list(&state.config, call).await?;
+            backups.into_iter().map(|backup| write(&body, &backup_info(backup))).collect()
         }
         "server_info" => answer(&body, &server_info(state, call)),
         "list_queries" => queries::list(state, &body, &caller.principal),
@@ -224,6 +236,21 @@ fn metadata(row: Metadata) -> v1::TableMetadata {
         filter_where: row.filter_where,
         created_at: row.created_at.map(timestamp),
         updated_at: row.updated_at.map(timestamp),
+    }
+}
+
+fn backup_info(backup: Backup) -> v1::BackupInfo {
+    let Backup { name, path, manifest } = backup;
+    v1::BackupInfo {
+        name,
+        path: path.display().to_string(),
+        created_at: manifest.created_at.parse().ok(),
+        tables: manifest.tables.len() as u64,
+        rows: manifest.rows(),
+        version: manifest.merganser,
+        duckdb_version: manifest.duckdb,
+        bytes: manifest.bytes,
+        sha256: manifest.sha256,
     }
 }
 

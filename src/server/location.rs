@@ -70,6 +70,22 @@ impl Location {
     pub fn temp_directory(&self) -> Option<&Path> {
         self.temp_directory.as_deref()
     }
+
+    /// The file that the configuration names, or the default one.
+    pub fn named_file(config: &Config, environment: &Environment) -> Result<PathBuf> {
+        let file = if !config.database.path.as_os_str().is_empty() {
+            config.database.path.clone()
+        } else if let Some(directory) = &environment.data_directory {
+            directory.join(DEFAULT_FILE)
+        } else {
+            return Err(Error::invalid("there is no home directory for the database: give its PATH"));
+        };
+        let file = path::absolute(&file).map_err(|error| failed("cannot use", &file, error))?;
+        if file.is_dir() {
+            return Err(Error::invalid(format!("{} is a directory: give the path of a database file", file.display())));
+        }
+        Ok(file)
+    }
 }
 
 /// The directory in which a directory of our own is made for what does not fit in memory. None: it is beside the database
@@ -92,24 +108,8 @@ fn beside(file: &Path) -> PathBuf {
     name.into()
 }
 
-/// The file that the configuration names, or the default one.
-fn named_file(config: &Config, environment: &Environment) -> Result<PathBuf> {
-    let file = if !config.database.path.as_os_str().is_empty() {
-        config.database.path.clone()
-    } else if let Some(directory) = &environment.data_directory {
-        directory.join(DEFAULT_FILE)
-    } else {
-        return Err(Error::invalid("there is no home directory for the database: give its PATH"));
-    };
-    let file = path::absolute(&file).map_err(|error| failed("cannot use", &file, error))?;
-    if file.is_dir() {
-        return Err(Error::invalid(format!("{} is a directory: give the path of a database file", file.display())));
-    }
-    Ok(file)
-}
-
 fn persistent_file(config: &Config, environment: &Environment) -> Result<PathBuf> {
-    let file = named_file(config, environment)?;
+    let file = Location::named_file(config, environment)?;
     if let Some(parent) = file.parent() {
         fs::create_dir_all(parent).map_err(|error| failed("cannot make directory", parent, error))?;
     }
@@ -117,7 +117,7 @@ fn persistent_file(config: &Config, environment: &Environment) -> Result<PathBuf
 }
 
 fn existing_file(config: &Config, environment: &Environment) -> Result<PathBuf> {
-    let file = named_file(config, environment)?;
+    let file = Location::named_file(config, environment)?;
     if file.exists() { Ok(file) } else { Err(Error::not_found(format!("database file not found: {}", file.display()))) }
 }
 

@@ -67,6 +67,7 @@ impl Server {
         let exposures = exposure::check_all(&config, authority.asks(Instant::now()), &addresses)?;
         listener::raise_descriptor_limit(config.server.connections_max);
         crate::alloc::limit(config.engine.process_memory_max.as_u64());
+        crate::backup::clean(&config.backup.directory);
         let location = Location::resolve(&config, environment)?;
         let database = Database {
             path: location.file().map(Into::into),
@@ -127,7 +128,13 @@ impl Server {
             .layer(MapRequestLayer::new(Peer::introduce::<Body>))
             .add_routes(routes)
             .serve_with_incoming_shutdown(listener.into_stream(), closed.map(drop));
-        drain::serve(served, stop, close, readiness.tell(&health), &drain, settings.shutdown_grace).await?;
+        tokio::select! {
+            served = drain::serve(served, stop, close, readiness.tell(&health), &drain, settings.shutdown_grace) => served?,
+            () = engine.lost() => {
+                let message = "the database is lost for this process, which ends: start another";
+                return Err(Error::new(crate::error::ErrorKind::Unavailable, message));
+            }
+        }
         if let Err(error) = engine.stop().await {
             // Nothing is lost: the write-ahead log has it, and the next start reads it.
             tracing::warn!(%error, "the database was closed without a checkpoint");

@@ -194,7 +194,7 @@ def count(client, table):
     return scalar(client, f'SELECT count(*) FROM "{table}"')
 
 
-def action(client, name, **request):
+def action(client, name, /, **request):
     """The JSON answers of one action."""
     results = client.do_action(flight.Action(name, json.dumps(request).encode()))
     return [json.loads(result.body.to_pybytes()) for result in results]

@@ -9,7 +9,7 @@ import pytest
 
 from support import action, count, ingest, path, put, query, refused, scalar, some_events, table_exists
 
-ACTIONS = {"list_tables", "get_schema", "get_metadata", "table_exists", "drop_table", "server_info"}
+ACTIONS = {"list_tables", "get_schema", "get_metadata", "table_exists", "drop_table", "server_info", "backup", "list_backups"}
 # Hours of work that the engine can interrupt at any moment.
 ENDLESS = "SELECT sum(a.range * b.range) FROM range(10000000) a, range(10000000) b"
 

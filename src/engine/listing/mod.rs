@@ -15,6 +15,7 @@ pub use columns::Column;
 pub use keys::{KeyColumn, Named, Reference};
 pub use vocabulary::Vocabulary;
 
+use super::format::FORMAT_TABLE;
 use super::metadata::INGESTS_TABLE;
 use super::work::Work;
 use super::{CATALOG, Call, Engine, SCHEMA};
@@ -196,7 +197,7 @@ const TEMPORARY_CATALOG: &str = "UNION SELECT database_name FROM duckdb_tables()
 fn of_users() -> String {
     format!(
         "NOT internal AND database_name <> '{INSTANCE_CATALOG}' AND NOT (database_name = '{CATALOG}' AND schema_name = \
-         '{SCHEMA}' AND lower(table_name) IN ('{METADATA_TABLE}', '{INGESTS_TABLE}')) AND ($1 IS NULL OR database_name = $1) \
+         '{SCHEMA}' AND lower(table_name) IN ('{METADATA_TABLE}', '{INGESTS_TABLE}', '{FORMAT_TABLE}')) AND ($1 IS NULL OR database_name = $1) \
          AND ($2 IS NULL OR schema_name LIKE $2 ESCAPE '\\') AND ($3 IS NULL OR table_name LIKE $3 ESCAPE '\\')"
     )
 }

@@ -134,6 +134,12 @@ impl Lane {
         drop(transaction);
     }
 
+    /// Whether it has a connection.
+    pub(super) fn is_connected(&self) -> bool {
+        let state = self.lock();
+        state.leased || state.line.is_some()
+    }
+
     /// Interrupts the statement that has the lane now.
     pub(super) fn interrupt(&self) {
         if let Some(holder) = &self.lock().holder {

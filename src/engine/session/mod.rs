@@ -235,7 +235,7 @@ impl Sessions {
         sweeping.map(drop).map_err(|error| Error::internal("cannot start a thread").with_source(error))
     }
 
-    /// Ends all sessions and transactions: the server stops, or its database is opened again.
+    /// Ends all sessions and transactions: the server stops.
     pub(in crate::engine) fn close_all(&self) {
         let mut state = self.lock();
         let sessions: Vec<Arc<Session>> = state.sessions.drain().map(|(_, session)| session).collect();
@@ -243,6 +243,29 @@ impl Sessions {
         drop(state);
         for session in sessions {
             self.end(&session, None);
+        }
+        for lane in lanes {
+            lane.close();
+        }
+    }
+
+    /// Ends all transactions, and the sessions that have a connection: their database is opened again.
+    pub(in crate::engine) fn close_connected(&self) {
+        let mut state = self.lock();
+        let connected: Vec<SessionKey> = state
+            .sessions
+            .iter()
+            .filter(|(_, session)| session.lane.is_connected())
+            .map(|(key, _)| Arc::clone(key))
+            .collect();
+        let transactions: Vec<TransactionId> = state.transactions.keys().copied().collect();
+        let lanes: Vec<Arc<Lane>> = state.transactions.drain().map(|(_, lane)| lane).collect();
+        for id in transactions {
+            state.ended_transactions.put(id, ());
+        }
+        drop(state);
+        for key in connected {
+            self.close(&key, None);
         }
         for lane in lanes {
             lane.close();
