@@ -1,0 +1,127 @@
+"""The hostile statements of tests/hostile, each by every way over the wire and in every role: the verdict is the one of the
+list, the server still serves, nothing outside and nothing of the data is harmed, and nothing is told that must not be.
+"""
+
+import shutil
+
+import duckdb
+import pytest
+
+import hostile
+from hostile import CODES, FILE_CANARY, MUST_CHANGE_NOTHING, ROLES, TABLE_CANARY, WAYS, Arena
+
+GROUPS = hostile.groups()
+
+
+def names(group):
+    return f"{group.file}: {group.name}"
+
+
+@pytest.fixture(scope="module")
+def arenas(tmp_path_factory):
+    """One arena without users, and one with all of them; each is made when it is first asked for."""
+    made = {}
+
+    def arena(with_users):
+        if with_users not in made:
+            made[with_users] = Arena(tmp_path_factory.mktemp("arena") / "root", with_users)
+        return made[with_users]
+
+    yield arena
+    for arena in made.values():
+        assert arena.stop() == []
+
+
+def leaks(arena, group, role, sql, told):
+    """What the client was told and must not be; what it has said itself is no secret."""
+    secrets = [FILE_CANARY.encode(), arena.magic]
+    if not (group.paths_are_secret and role in hostile.ADMINS):
+        secrets += [str(arena.root).encode(), b"/.duckdb"]
+    if role == "restricted":
+        secrets += [TABLE_CANARY.encode(), *(word.encode() for word in group.hides)]
+    return [secret for secret in secrets if secret in told and secret not in sql.encode()]
+
+
+def try_one(arena, group, role, way, sql, verdict):
+    """Runs one statement one way; returns what is wrong."""
+    client = arena.client(role)
+    for before in group.before:
+        hostile.outcome(hostile.by_ticket, client, arena.expand(before))
+    code, told = hostile.outcome(WAYS[way], client, sql)
+    wrong = []
+    if code not in CODES[verdict]:
+        wrong.append(f"{code}, not {verdict}: {told[:200]!r}")
+    wrong += [f"tells {leak!r}" for leak in leaks(arena, group, role, sql, told)]
+    if client.cookies:
+        hostile.outcome(client.action, "CloseSession", b"")
+    may_change = verdict not in MUST_CHANGE_NOTHING
+    damage, changed = arena.damage(may_change)
+    if may_change and changed and not damage and not arena.counts_agree():
+        damage.append("_metadata tells other numbers of rows than there are")
+    if changed:
+        damage += arena.reset()
+    return [f"{role} by {way}: {sql!r}: {what}" for what in wrong + damage]
+
+
+@pytest.mark.parametrize("group", GROUPS, ids=names)
+@pytest.mark.parametrize("role", ROLES)
+def test_hostile_statements(arenas, role, group):
+    arena = arenas(role != "open")
+    wrong = []
+    for number, (text, verdict) in enumerate(group.cases(role)):
+        # What works would work twice only by luck: it takes one of the two ways that run everything.
+        ways = ["ticket", "info"][number % 2 :][:1] if verdict == "works" else WAYS
+        for way in ways:
+            wrong += try_one(arena, group, role, way, arena.expand(text), verdict)
+    assert not wrong, "\n".join([f"{len(wrong)} wrong:", *wrong])
+
+
+# --- the list itself ---
+
+
+def test_the_list_is_long_enough_and_says_everything_once():
+    statements = [sql for group in GROUPS for sql, _ in group.cases("reader")]
+    assert len(statements) >= 300
+    keys = [(group.before, sql) for group in GROUPS for sql, _ in group.cases("reader")]
+    assert len(set(keys)) == len(keys), sorted({key for key in keys if keys.count(key) > 1})
+    assert {verdict for group in GROUPS for role in ROLES for _, verdict in group.cases(role)} <= set(CODES)
+
+
+@pytest.mark.parametrize("group", [group for group in GROUPS if group.checked != "server"], ids=names)
+def test_each_statement_is_a_real_attack(arenas, tmp_path, group):
+    """In DuckDB without any lock-down each does what the list says: a typo would prove nothing."""
+    arena = arenas(False)
+    wrong = []
+    for text, _ in group.cases("open"):
+        sql = arena.expand(text).replace(str(arena.root), str(tmp_path / "root"))
+        shutil.rmtree(tmp_path / "root", ignore_errors=True)
+        shutil.copytree(arena.outside, tmp_path / "root" / "outside", symlinks=True)
+        (tmp_path / "root" / "outside" / "link_to_database").unlink()
+        (tmp_path / "root" / "outside" / "link_to_database").symlink_to(tmp_path / "root" / "data" / "main.duckdb")
+        (tmp_path / "root" / "data").mkdir()
+        shutil.copyfile(arena.template, tmp_path / "root" / "data" / "main.duckdb")
+        before = [arena.expand(one).replace(str(arena.root), str(tmp_path / "root")) for one in group.before]
+        found = unlocked(tmp_path / "root" / "data" / "main.duckdb", before, sql, group.checked)
+        if found != group.checked:
+            wrong.append(f"{text!r}: {found}, not {group.checked}")
+    assert not wrong, "\n".join([f"{len(wrong)} wrong:", *wrong])
+
+
+def unlocked(database, before, sql, expected):
+    """`runs`, `parses` or `refused`, and why."""
+    with duckdb.connect(config={"autoinstall_known_extensions": False}) as connection:
+        try:
+            parsed = connection.extract_statements(sql)
+        except (duckdb.Error, UnicodeError) as error:
+            return "refused" if expected == "refused" else f"refused: {error}"
+        if expected == "parses":
+            return "parses"
+        connection.execute(f"ATTACH '{database}' AS merganser; USE merganser")
+        try:
+            for one in before:
+                connection.execute(one)
+            assert parsed, "no statement"
+            connection.execute(sql).fetchall()
+        except (duckdb.Error, AssertionError) as error:
+            return "refused" if expected == "refused" else f"refused: {error}"
+    return "runs"
