@@ -39,6 +39,8 @@ CODES = {
 # After these the data must be what it was.
 MUST_CHANGE_NOTHING = {"denied", "invalid", "unimplemented", "invalid_or_missing", "refused"}
 
+# What is in the root of an arena: directories, servers' logs, users.
+KNOWN = ("outside", "data", "exports", "server", "builder", "template", "users", "merganser")
 FILE_CANARY = "CANARY-FILE"
 TABLE_CANARY = "CANARY-TABLE"
 
@@ -100,6 +102,8 @@ class Group:
     before: tuple
     hides: tuple
     paths_are_secret: bool
+    undo: bool
+    exports: bool
 
     def cases(self, role):
         """Each statement with its verdict for `role`."""
@@ -136,6 +140,8 @@ def groups():
             tuple(group.get("before", ())),
             tuple(group.get("hides", ())),
             group.get("paths_are_secret", False),
+            group.get("undo", False),
+            group.get("exports", False),
         )
         for file, content in _files()
         for group in content.get("group", [])
@@ -143,8 +149,8 @@ def groups():
 
 
 def calls():
-    """All attacks that are no SQL text: (file, entry)."""
-    return [(file, call) for file, content in _files() for call in content.get("call", [])]
+    """All attacks that are no SQL text."""
+    return [call for _, content in _files() for call in content.get("call", [])]
 
 
 def brought():
@@ -155,13 +161,15 @@ def brought():
 class Arena:
     """A server on a copy of the fixtures, beside files that it must leave alone."""
 
-    def __init__(self, root, with_users, options=()):
-        self.root, self.options, self.with_users = root, options, with_users
-        self.outside, self.data = root / "outside", root / "data"
+    def __init__(self, root, with_users, with_exports=False):
+        self.root, self.with_users = root, with_users
+        self.outside, self.data, self.exports = root / "outside", root / "data", root / "exports"
+        self.options = ("--set", f"engine.export_directory={self.exports}") if with_exports else ()
         self.database = self.data / "main.duckdb"
         self.users = root / "users.toml"
         self.server, self._clients, self._number = None, {}, 0
         self.data.mkdir(parents=True)
+        self.exports.mkdir()
         self._plant()
         self._build()
         self.planted = self._hashes()
@@ -182,6 +190,7 @@ class Arena:
             "@new@": self.outside / "new",
             "@database@": self.database,
             "@directory@": self.data,
+            "@exports@": self.exports,
         }
         for name, path in names.items():
             sql = sql.replace(name, str(path))
@@ -236,15 +245,13 @@ class Arena:
                 secret = base64.b64encode(f"{role}:{PASSWORD}".encode()).decode()
                 client.headers["authorization"] = f"Basic {secret}"
             self._clients[role] = client
-        self._clients[role].cookies = {}
         return self._clients[role]
 
-    @property
-    def overseer(self):
-        return self.client("admin" if self.with_users else "open")
-
     def table(self, sql):
-        return raw.table_of(self.overseer.call("DoGet", {1: sql})).to_pydict()
+        """What somebody who may everything reads, in no session."""
+        client = self.client("admin" if self.with_users else "open")
+        client.cookies = {}
+        return raw.table_of(client.call("DoGet", {1: sql})).to_pydict()
 
     def snapshot(self):
         return self.table(SNAPSHOT)
@@ -256,6 +263,8 @@ class Arena:
         found = []
         if self._hashes() != self.planted:
             found.append("files outside have changed")
+        if others := [p.name for p in self.root.iterdir() if not p.name.startswith(KNOWN)]:
+            found.append(f"new files beside the directories: {others}")
         if others := [p.name for p in self.data.iterdir() if not p.name.startswith("main.duckdb")]:
             found.append(f"new files beside the database: {others}")
         if self.database.read_bytes()[8:24] != self.magic:
@@ -376,10 +385,100 @@ WAYS = {
 }
 
 
+def in_session(client):
+    """Gives the client a session of its own; the server offers one with any answer."""
+    client.cookies = {}
+    client.call("DoGet", {1: "SELECT 1"})
+    return client
+
+
 def outcome(run, *arguments):
-    """The name of the gRPC code, and all that the client was told."""
+    """The name of the gRPC code, and the answers, or the error's text."""
     try:
         answers = run(*arguments)
     except grpc.RpcError as error:
-        return error.code().name, (error.details() or "").encode()
-    return "OK", b"\n".join(answer for answer in answers if answer)
+        return error.code().name, [(error.details() or "").encode()]
+    return "OK", answers
+
+
+# --- calls that are no SQL text ---
+
+EVENT = support.some_events(["mine"])
+
+
+def put_path(client, parts):
+    return client.put({1: 1, 3: parts}, EVENT)
+
+
+def ingest(client, settings):
+    return client.put({1: 2, 2: json.dumps(settings)}, EVENT)
+
+
+def sql_ingest(client, told):
+    options = {1: 1, 2: told.get("exists", 1)}
+    fields = {1: options, 2: told["table"], 3: told.get("schema"), 4: told.get("catalog")}
+    return client.put(raw.command("CommandStatementIngest", fields), EVENT)
+
+
+def action(client, told):
+    return client.action(told["name"], json.dumps(told["body"]))
+
+
+def options(client, told):
+    """The answer's first field has an entry for each option that was refused; here that is an error as any other."""
+    [answer] = client.action("SetSessionOptions", raw.session_options(**told))
+    if raw.decode(answer)[1]:
+        raise OptionRefused
+    return [answer]
+
+
+class OptionRefused(grpc.RpcError):
+    """SetSessionOptions tells of it in its answer."""
+
+    def code(self):
+        return grpc.StatusCode.INVALID_ARGUMENT
+
+    def details(self):
+        return ""
+
+
+def tables(client, told):
+    fields = {1: told.get("catalog"), 2: told.get("schema"), 3: told.get("table"), 4: told.get("types"), 5: told.get("columns")}
+    return _fetch(client, raw.command("CommandGetTables", fields))
+
+
+def keys(client, told):
+    return _fetch(client, raw.command("CommandGetPrimaryKeys", {3: told["table"]}))
+
+
+def describe(client, parts):
+    return _fetch(client, {1: 1, 3: parts})
+
+
+def ticket(client, text):
+    return client.call("DoGet", {1: text})
+
+
+def parameter(client, told):
+    values = raw.pa.table({"0": [told["value"]]})
+
+    def run(handle):
+        bound = client.put(raw.command("CommandPreparedStatementQuery", {1: handle}), values)
+        # A server may answer with another handle, which then stands for the statement and its values.
+        new = raw.one(raw.decode(bound[0]), 1, handle) if bound else handle
+        return _fetch(client, raw.command("CommandPreparedStatementQuery", {1: new}))
+
+    return _prepared(client, told["sql"], run)
+
+
+DO = {run.__name__: run for run in (put_path, ingest, sql_ingest, action, options, tables, keys, describe, ticket, parameter)}
+
+
+def expanded(arena, value):
+    """`value` with the paths of the arena in all its texts."""
+    return json.loads(arena.expand(json.dumps(value)))
+
+
+def rows_of(do, answers):
+    """How many rows or answers there are; what came before DoGet's messages is left out."""
+    return len(answers) if do == "action" else raw.table_of(answers[2 if do == "parameter" else 1 :]).num_rows

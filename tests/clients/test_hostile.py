@@ -19,40 +19,42 @@ def names(group):
 
 @pytest.fixture(scope="module")
 def arenas(tmp_path_factory):
-    """One arena without users, and one with all of them; each is made when it is first asked for."""
+    """Arenas without users and with all of them, with an export directory and without; made when first asked for."""
     made = {}
 
-    def arena(with_users):
-        if with_users not in made:
-            made[with_users] = Arena(tmp_path_factory.mktemp("arena") / "root", with_users)
-        return made[with_users]
+    def arena(with_users, with_exports=False):
+        if (with_users, with_exports) not in made:
+            root = tmp_path_factory.mktemp("arena") / "root"
+            made[with_users, with_exports] = Arena(root, with_users, with_exports)
+        return made[with_users, with_exports]
 
     yield arena
     for arena in made.values():
         assert arena.stop() == []
 
 
-def leaks(arena, group, role, sql, told):
+def leaks(arena, role, said, answers, hides=(), paths_are_secret=False):
     """What the client was told and must not be; what it has said itself is no secret."""
     secrets = [FILE_CANARY.encode(), arena.magic]
-    if not (group.paths_are_secret and role in hostile.ADMINS):
+    if not (paths_are_secret and role in hostile.ADMINS):
         secrets += [str(arena.root).encode(), b"/.duckdb"]
     if role == "restricted":
-        secrets += [TABLE_CANARY.encode(), *(word.encode() for word in group.hides)]
-    return [secret for secret in secrets if secret in told and secret not in sql.encode()]
+        secrets += [TABLE_CANARY.encode(), *(word.encode() for word in hides)]
+    told = b"\n".join(answer for answer in answers if answer)
+    return [f"tells {secret!r}" for secret in secrets if secret in told and secret not in said.encode()]
 
 
 def told_by(arena, group, role, way, sql, verdict):
     """Runs one statement one way; returns what is wrong with the answer."""
-    client = arena.client(role)
-    for before in group.before:
+    client = hostile.in_session(arena.client(role))
+    # What is undone leaves the arena as it was; closing the session does it.
+    for before in group.before + (("BEGIN",) if group.undo and verdict == "works" else ()):
         hostile.outcome(hostile.by_ticket, client, arena.expand(before))
-    code, told = hostile.outcome(WAYS[way], client, sql)
-    wrong = [] if code in CODES[verdict] else [f"{code}, not {verdict}: {told[:200]!r}"]
-    wrong += [f"tells {leak!r}" for leak in leaks(arena, group, role, sql, told)]
-    if client.cookies:
-        hostile.outcome(client.action, "CloseSession", b"")
-    return [f"by {way}: {what}" for what in wrong]
+    code, answers = hostile.outcome(WAYS[way], client, sql)
+    wrong = [] if code in CODES[verdict] else [f"{code}, not {verdict}: {answers[0][:200] if answers else b''!r}"]
+    wrong += leaks(arena, role, sql, answers, group.hides, group.paths_are_secret)
+    hostile.outcome(client.action, "CloseSession", b"")
+    return wrong
 
 
 def done_to(arena, verdict):
@@ -67,14 +69,42 @@ def done_to(arena, verdict):
 @pytest.mark.parametrize("group", GROUPS, ids=names)
 @pytest.mark.parametrize("role", ROLES)
 def test_hostile_statements(arenas, role, group):
-    arena = arenas(role != "open")
+    arena = arenas(role != "open", group.exports)
     wrong = []
     for number, (text, verdict) in enumerate(group.cases(role)):
         sql = arena.expand(text)
         # What works would work twice only by luck: it takes one of the two ways that run everything.
         ways = ["ticket", "info"][number % 2 :][:1] if verdict == "works" else WAYS
-        found = [what for way in ways for what in told_by(arena, group, role, way, sql, verdict)]
+        found = {}
+        for way in ways:
+            for what in told_by(arena, group, role, way, sql, verdict):
+                found.setdefault(what, []).append(way)
+        found = [f"by {', '.join(ways)}: {what}" for what, ways in found.items()]
         wrong += [f"{text!r}: {what}" for what in found + done_to(arena, verdict)]
+    assert not wrong, "\n".join([f"{len(wrong)} wrong:", *wrong])
+
+
+def name_of_call(entry):
+    return f"{entry['do']}: {entry['why']}"
+
+
+@pytest.mark.parametrize("call", hostile.calls(), ids=name_of_call)
+@pytest.mark.parametrize("role", ROLES)
+def test_hostile_calls(arenas, role, call):
+    """What is no SQL text: names, paths, options, patterns, parameters, tickets."""
+    arena = arenas(role != "open")
+    verdict = hostile.verdict_of(call["verdict"], role)
+    wrong = []
+    for told in call["each"]:
+        one = hostile.expanded(arena, told)
+        client = hostile.in_session(arena.client(role))
+        code, answers = hostile.outcome(hostile.DO[call["do"]], client, one)
+        found = [] if code in CODES[verdict] else [f"{code}, not {verdict}: {answers[0][:200] if answers else b''!r}"]
+        if code == "OK" and "rows" in call and (rows := hostile.rows_of(call["do"], answers)) != call["rows"]:
+            found.append(f"{rows} rows")
+        found += leaks(arena, role, str(one), answers, call.get("hides", ()))
+        hostile.outcome(client.action, "CloseSession", b"")
+        wrong += [f"{told!r}: {what}" for what in found + done_to(arena, verdict)]
     assert not wrong, "\n".join([f"{len(wrong)} wrong:", *wrong])
 
 
@@ -101,6 +131,7 @@ def test_each_statement_is_a_real_attack(arenas, tmp_path, group):
         (tmp_path / "root" / "outside" / "link_to_database").unlink()
         (tmp_path / "root" / "outside" / "link_to_database").symlink_to(tmp_path / "root" / "data" / "main.duckdb")
         (tmp_path / "root" / "data").mkdir()
+        (tmp_path / "root" / "exports").mkdir()
         shutil.copyfile(arena.template, tmp_path / "root" / "data" / "main.duckdb")
         before = [arena.expand(one).replace(str(arena.root), str(tmp_path / "root")) for one in group.before]
         found = unlocked(tmp_path / "root" / "data" / "main.duckdb", before, sql, expected)
