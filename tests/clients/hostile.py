@@ -237,48 +237,47 @@ class Arena:
         self.server = support.Server([self.database, *users, *self.options], self.root, f"server-{self._number}")
         self.server.wait_until_ready()
 
-    def client(self, role):
-        """A client that signs in as `role`, in no session yet."""
-        if role not in self._clients:
+    def client(self, role, use="attack"):
+        """A client that signs in as `role`; there is one for each use."""
+        if (role, use) not in self._clients:
             client = raw.Client(self.server, "hostile", cookies=True)
             if role != "open":
                 secret = base64.b64encode(f"{role}:{PASSWORD}".encode()).decode()
                 client.headers["authorization"] = f"Basic {secret}"
-            self._clients[role] = client
-        return self._clients[role]
+            self._clients[role, use] = client
+        return self._clients[role, use]
 
     def table(self, sql):
-        """What somebody who may everything reads, in no session."""
-        client = self.client("admin" if self.with_users else "open")
-        client.cookies = {}
+        """What somebody who may everything reads."""
+        client = self.client("admin" if self.with_users else "open", "look")
         return raw.table_of(client.call("DoGet", {1: sql})).to_pydict()
 
     def snapshot(self):
         return self.table(SNAPSHOT)
 
-    def damage(self, may_change):
-        """What is not as it was, and whether the round has to begin again."""
+    def damage(self):
+        """What is wrong with the process and the files."""
         if self.server.process.poll() is not None:
-            return [f"the server has ended: {self.server.process.poll()}"], True
+            return [f"the server has ended: {self.server.process.poll()}"]
         found = []
         if self._hashes() != self.planted:
             found.append("files outside have changed")
-        if others := [p.name for p in self.root.iterdir() if not p.name.startswith(KNOWN)]:
+        if others := [path.name for path in self.root.iterdir() if not path.name.startswith(KNOWN)]:
             found.append(f"new files beside the directories: {others}")
-        if others := [p.name for p in self.data.iterdir() if not p.name.startswith("main.duckdb")]:
+        if others := [path.name for path in self.data.iterdir() if not path.name.startswith("main.duckdb")]:
             found.append(f"new files beside the database: {others}")
-        if self.database.read_bytes()[8:24] != self.magic:
-            found.append("the database file is destroyed")
+        with self.database.open("rb") as file:
+            if file.read(24)[8:] != self.magic:
+                found.append("the database file is destroyed")
+        return found
+
+    def change(self):
+        """What has become of the data; nothing, if it is what it was."""
         try:
             now = self.snapshot()
-            if now == self.normal:
-                return found, bool(found)
-            if not may_change:
-                found.append(f"the data has changed: {difference(self.normal, now)}")
         except (grpc.RpcError, KeyError) as error:
-            if not may_change:
-                found.append(f"the data cannot be read: {str(getattr(error, 'details', lambda: error)())[:300]}")
-        return found, True
+            return f"the data cannot be read: {str(getattr(error, 'details', lambda: error)())[:300]}"
+        return "" if now == self.normal else f"the data has changed: {difference(self.normal, now)}"
 
     def counts_agree(self):
         """Whether _metadata tells the number of rows of each managed table."""
@@ -385,10 +384,13 @@ WAYS = {
 }
 
 
-def in_session(client):
-    """Gives the client a session of its own; the server offers one with any answer."""
-    client.cookies = {}
-    client.call("DoGet", {1: "SELECT 1"})
+def in_session(client, new=True):
+    """Gives the client a session, `new` or the one that it has; the server offers one with any answer."""
+    if client.cookies and new:
+        outcome(client.action, "CloseSession", b"")
+        client.cookies = {}
+    if not client.cookies:
+        outcome(by_ticket, client, "SELECT 1")
     return client
 
 

@@ -37,7 +37,7 @@ def leaks(arena, role, said, answers, hides=(), paths_are_secret=False):
     """What the client was told and must not be; what it has said itself is no secret."""
     secrets = [FILE_CANARY.encode(), arena.magic]
     if not (paths_are_secret and role in hostile.ADMINS):
-        secrets += [str(arena.root).encode(), b"/.duckdb"]
+        secrets += [str(arena.data).encode(), str(arena.users).encode(), b"/.duckdb"]
     if role == "restricted":
         secrets += [TABLE_CANARY.encode(), *(word.encode() for word in hides)]
     told = b"\n".join(answer for answer in answers if answer)
@@ -46,24 +46,32 @@ def leaks(arena, role, said, answers, hides=(), paths_are_secret=False):
 
 def told_by(arena, group, role, way, sql, verdict):
     """Runs one statement one way; returns what is wrong with the answer."""
-    client = hostile.in_session(arena.client(role))
+    refused = verdict in MUST_CHANGE_NOTHING
+    client = hostile.in_session(arena.client(role), new=bool(group.before) or not refused)
     # What is undone leaves the arena as it was; closing the session does it.
-    for before in group.before + (("BEGIN",) if group.undo and verdict == "works" else ()):
+    for before in group.before + (("BEGIN",) if group.undo and not refused else ()):
         hostile.outcome(hostile.by_ticket, client, arena.expand(before))
     code, answers = hostile.outcome(WAYS[way], client, sql)
     wrong = [] if code in CODES[verdict] else [f"{code}, not {verdict}: {answers[0][:200] if answers else b''!r}"]
     wrong += leaks(arena, role, sql, answers, group.hides, group.paths_are_secret)
-    hostile.outcome(client.action, "CloseSession", b"")
+    if not refused:
+        hostile.in_session(client)
     return wrong
 
 
-def done_to(arena, verdict):
-    """What was done to the data and the files; after any change the arena is as new."""
+def done_to(arena, verdict, last):
+    """What was done to the files and the data; after any change the arena is as new.
+
+    The data is looked at after each statement that may change it, and after the `last` of those that may not.
+    """
+    damage = arena.damage()
     may_change = verdict not in MUST_CHANGE_NOTHING
-    damage, changed = arena.damage(may_change)
-    if may_change and changed and not damage and not arena.counts_agree():
+    change = arena.change() if not damage and (may_change or last) else ""
+    if change and not may_change:
+        damage.append(f"{change}, by this one or one before")
+    elif change and not arena.counts_agree():
         damage.append("_metadata tells other numbers of rows than there are")
-    return damage + arena.reset() if changed else damage
+    return damage + arena.reset() if damage or change else damage
 
 
 @pytest.mark.parametrize("group", GROUPS, ids=names)
@@ -71,7 +79,8 @@ def done_to(arena, verdict):
 def test_hostile_statements(arenas, role, group):
     arena = arenas(role != "open", group.exports)
     wrong = []
-    for number, (text, verdict) in enumerate(group.cases(role)):
+    cases = list(group.cases(role))
+    for number, (text, verdict) in enumerate(cases):
         sql = arena.expand(text)
         # What works would work twice only by luck: it takes one of the two ways that run everything.
         ways = ["ticket", "info"][number % 2 :][:1] if verdict == "works" else WAYS
@@ -80,7 +89,7 @@ def test_hostile_statements(arenas, role, group):
             for what in told_by(arena, group, role, way, sql, verdict):
                 found.setdefault(what, []).append(way)
         found = [f"by {', '.join(ways)}: {what}" for what, ways in found.items()]
-        wrong += [f"{text!r}: {what}" for what in found + done_to(arena, verdict)]
+        wrong += [f"{text!r}: {what}" for what in found + done_to(arena, verdict, number + 1 == len(cases))]
     assert not wrong, "\n".join([f"{len(wrong)} wrong:", *wrong])
 
 
@@ -95,7 +104,7 @@ def test_hostile_calls(arenas, role, call):
     arena = arenas(role != "open")
     verdict = hostile.verdict_of(call["verdict"], role)
     wrong = []
-    for told in call["each"]:
+    for number, told in enumerate(call["each"]):
         one = hostile.expanded(arena, told)
         client = hostile.in_session(arena.client(role))
         code, answers = hostile.outcome(hostile.DO[call["do"]], client, one)
@@ -103,8 +112,7 @@ def test_hostile_calls(arenas, role, call):
         if code == "OK" and "rows" in call and (rows := hostile.rows_of(call["do"], answers)) != call["rows"]:
             found.append(f"{rows} rows")
         found += leaks(arena, role, str(one), answers, call.get("hides", ()))
-        hostile.outcome(client.action, "CloseSession", b"")
-        wrong += [f"{told!r}: {what}" for what in found + done_to(arena, verdict)]
+        wrong += [f"{told!r}: {what}" for what in found + done_to(arena, verdict, number + 1 == len(call["each"]))]
     assert not wrong, "\n".join([f"{len(wrong)} wrong:", *wrong])
 
 
@@ -114,7 +122,7 @@ def test_hostile_calls(arenas, role, call):
 def test_the_list_is_long_enough_and_says_everything_once():
     statements = [sql for group in GROUPS for sql, _ in group.cases("reader")]
     assert len(statements) >= 300
-    keys = [(group.before, sql) for group in GROUPS for sql, _ in group.cases("reader")]
+    keys = [(group.exports, group.before, sql) for group in GROUPS for sql, _ in group.cases("reader")]
     assert len(set(keys)) == len(keys), sorted({key for key in keys if keys.count(key) > 1})
     assert {verdict for group in GROUPS for role in ROLES for _, verdict in group.cases(role)} <= set(CODES)
 
