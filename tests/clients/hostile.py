@@ -103,7 +103,12 @@ class Group:
     hides: tuple
     paths_are_secret: bool
     undo: bool
+    reads: bool
     exports: bool
+
+    def changes_nothing(self, verdict):
+        """Whether the data must be afterwards what it was before."""
+        return self.reads or verdict in MUST_CHANGE_NOTHING
 
     def cases(self, role):
         """Each statement with its verdict for `role`."""
@@ -141,6 +146,7 @@ def groups():
             tuple(group.get("hides", ())),
             group.get("paths_are_secret", False),
             group.get("undo", False),
+            group.get("reads", False),
             group.get("exports", False),
         )
         for file, content in _files()
