@@ -44,6 +44,11 @@ def leaks(arena, role, said, answers, hides=(), paths_are_secret=False):
     return [f"tells {secret!r}" for secret in secrets if secret in told and secret not in said.encode()]
 
 
+def unlike(verdict, code, answers):
+    """What to say of an answer that the list has not expected."""
+    return f"OK, not {verdict}" if code == "OK" else f"{code}, not {verdict}: {answers[0][:200]!r}"
+
+
 def told_by(arena, group, role, way, sql, verdict):
     """Runs one statement one way; returns what is wrong with the answer."""
     refused = verdict in MUST_CHANGE_NOTHING
@@ -52,7 +57,7 @@ def told_by(arena, group, role, way, sql, verdict):
     for before in group.before + (("BEGIN",) if group.undo and not refused else ()):
         hostile.outcome(hostile.by_ticket, client, arena.expand(before))
     code, answers = hostile.outcome(WAYS[way], client, sql)
-    wrong = [] if code in CODES[verdict] else [f"{code}, not {verdict}: {answers[0][:200] if answers else b''!r}"]
+    wrong = [] if code in CODES[verdict] else [unlike(verdict, code, answers)]
     wrong += leaks(arena, role, sql, answers, group.hides, group.paths_are_secret)
     if not refused:
         hostile.in_session(client)
@@ -107,7 +112,7 @@ def test_hostile_calls(arenas, role, call):
         one = hostile.expanded(arena, told)
         client = hostile.in_session(arena.client(role))
         code, answers = hostile.outcome(hostile.DO[call["do"]], client, one)
-        found = [] if code in CODES[verdict] else [f"{code}, not {verdict}: {answers[0][:200] if answers else b''!r}"]
+        found = [] if code in CODES[verdict] else [unlike(verdict, code, answers)]
         if code == "OK" and "rows" in call and (rows := hostile.rows_of(call["do"], answers)) != call["rows"]:
             found.append(f"{rows} rows")
         found += leaks(arena, role, str(one), answers, call.get("hides", ()))
