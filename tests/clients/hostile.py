@@ -455,6 +455,10 @@ def tables(client, told):
     return _fetch(client, raw.command("CommandGetTables", fields))
 
 
+def schemas(client, told):
+    return _fetch(client, raw.command("CommandGetDbSchemas", {1: told.get("catalog"), 2: told.get("schema")}))
+
+
 def keys(client, told):
     return _fetch(client, raw.command("CommandGetPrimaryKeys", {3: told["table"]}))
 
@@ -479,7 +483,7 @@ def parameter(client, told):
     return _prepared(client, told["sql"], run)
 
 
-DO = {run.__name__: run for run in (put_path, ingest, sql_ingest, action, options, tables, keys, describe, ticket, parameter)}
+DO = {run.__name__: run for run in (put_path, ingest, sql_ingest, action, options, schemas, tables, keys, describe, ticket, parameter)}
 
 
 def expanded(arena, value):
