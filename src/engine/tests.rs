@@ -284,8 +284,13 @@ async fn the_catalog_hides_the_servers_tables_and_counts_live() {
     ingest(&engine, &config.ingest, request(Mode::Create, OnDuplicate::Skip), &[events(&["a"], "x")]).await.unwrap();
     execute(&engine, "CREATE TABLE plain AS FROM range(3)").await;
     execute(&engine, "CREATE VIEW looking AS FROM plain").await;
-    let listed: Vec<_> =
-        engine.tables(None, None, &Call::default()).await.unwrap().into_iter().map(|t| (t.name, t.kind, t.row_count)).collect();
+    let listed: Vec<_> = engine
+        .tables(None, None, &Call::default())
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|t| (t.name, t.kind, t.row_count))
+        .collect();
     assert_eq!(
         listed,
         [

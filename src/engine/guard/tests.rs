@@ -93,7 +93,10 @@ const STATEMENTS: &[(&str, Verdicts)] = &[
     ("ALTER TABLE pub_kept ALTER i SET DEFAULT 2", WRITERS),
     ("ALTER TABLE pub_d2 ALTER i SET DEFAULT sleep_ms(1)", ADMIN),
     ("ALTER TABLE pub_d2 ALTER i TYPE BIGINT USING coalesce(sleep_ms(1), i)", ADMIN),
-    ("ALTER TABLE pub_d2 ALTER i TYPE BIGINT USING list_transform([i], lambda x: x + coalesce(sleep_ms(1), 0))[1]", ADMIN),
+    (
+        "ALTER TABLE pub_d2 ALTER i TYPE BIGINT USING list_transform([i], lambda x: x + coalesce(sleep_ms(1), 0))[1]",
+        ADMIN,
+    ),
     ("ALTER TABLE pub_d2 ALTER i DROP DEFAULT", WRITERS),
     ("ALTER TABLE pub_d2 ALTER i TYPE BIGINT USING i + 1", WRITERS),
     ("VACUUM", ADMIN),

@@ -4,8 +4,8 @@
 use super::merge::{self, Table};
 use super::stage::Source;
 use super::{Outcome, TablePlace, Target};
-use crate::engine::{guard, metadata};
 use crate::engine::work::Work;
+use crate::engine::{guard, metadata};
 use crate::error::{Error, Result};
 use crate::ingest::Mode;
 use crate::tables::Kind;

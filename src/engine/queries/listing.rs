@@ -34,10 +34,8 @@ pub(in crate::engine) fn register(
     sessions: &Arc<Sessions>,
 ) -> Result<()> {
     let function = |what| Function { what, queries: Arc::downgrade(queries), sessions: Arc::downgrade(sessions) };
-    TableFunctionBuilder::new(QUERIES, SignatureBuilder::new(), function(What::Queries))
-        .register(connection)?;
-    TableFunctionBuilder::new(SESSIONS, SignatureBuilder::new(), function(What::Sessions))
-        .register(connection)
+    TableFunctionBuilder::new(QUERIES, SignatureBuilder::new(), function(What::Queries)).register(connection)?;
+    TableFunctionBuilder::new(SESSIONS, SignatureBuilder::new(), function(What::Sessions)).register(connection)
 }
 
 #[derive(Clone, Copy)]
