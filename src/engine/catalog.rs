@@ -196,7 +196,8 @@ impl Work {
             return Ok(listing);
         }
         let others = self.relations(None)?;
-        let near = others.iter().map(|listing| listing.name.as_str()).filter(|name| !metadata::is_server_table(name));
+        let may_know = |name: &&str| !metadata::is_server_table(name) && self.call.may_read(SCHEMA, name);
+        let near = others.iter().map(|listing| listing.name.as_str()).filter(may_know);
         let hint = nearest(table, near).map(|name| format!("; did you mean {name:?}?")).unwrap_or_default();
         let shown: String = table.chars().take(64).collect();
         Err(Error::not_found(format!("table {shown:?} not found{hint}")))

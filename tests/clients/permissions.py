@@ -133,7 +133,7 @@ QUERIES = (
     "SELECT 1 FROM {t} WHERE false UNION SELECT 1 FROM {u} LIMIT 0",
 )
 CHANGES = (
-    "INSERT INTO {t} SELECT * FROM {u}",
+    "INSERT INTO {t} SELECT * FROM {u} LIMIT 1",
     "UPDATE {t} SET v = (SELECT max(v) FROM {u})",
     "DELETE FROM {t} WHERE i IN (SELECT i + 1000000 FROM {u})",
     "MERGE INTO {t} t USING (SELECT i + 1000000 AS i, v FROM {u}) u ON t.i = u.i WHEN MATCHED THEN DELETE",

@@ -8,6 +8,7 @@
 
 #include "duckdb.hpp"
 #include "duckdb/catalog/catalog_entry/duck_schema_entry.hpp"
+#include "duckdb/catalog/catalog_entry/index_catalog_entry.hpp"
 #include "duckdb/catalog/catalog_entry/schema_catalog_entry.hpp"
 #include "duckdb/catalog/catalog_entry/table_catalog_entry.hpp"
 #include "duckdb/catalog/duck_catalog.hpp"
@@ -223,6 +224,22 @@ private:
 		return binder;
 	}
 
+	void Drop(duckdb::DropInfo &info) {
+		auto name = info.GetQualifiedName();
+		if (info.type == duckdb::CatalogType::INDEX_ENTRY) {
+			// It belongs to its table, whatever it is called.
+			duckdb::EntryLookupInfo lookup(info.type, name);
+			auto index = duckdb::Catalog::GetEntry(context, lookup, duckdb::OnEntryNotFound::RETURN_NULL);
+			if (index) {
+				name = name.WithName(index->Cast<duckdb::IndexCatalogEntry>().GetTableName());
+			}
+		}
+		Entry(DROP, info.type, name);
+		if (info.cascade) {
+			Name(CASCADE, string());
+		}
+	}
+
 	void Alter(duckdb::AlterInfo &info) {
 		auto &name = info.GetQualifiedName();
 		Entry(ALTER, info.GetCatalogType(), name);
@@ -329,9 +346,7 @@ private:
 			return Create(*create.info, create.schema);
 		}
 		case LogicalOperatorType::LOGICAL_DROP: {
-			auto &info = *op.Cast<duckdb::LogicalDrop>().info;
-			Entry(DROP, info.type, info.GetQualifiedName());
-			return info.cascade ? Name(CASCADE, string()) : void();
+			return Drop(*op.Cast<duckdb::LogicalDrop>().info);
 		}
 		case LogicalOperatorType::LOGICAL_ALTER:
 			return Alter(*op.Cast<duckdb::LogicalAlter>().info);

@@ -225,6 +225,8 @@ async fn no_change_reaches_further_than_the_grants() {
         "CREATE TABLE uses_s (i INTEGER DEFAULT nextval('pub_s'))",
         "CREATE SCHEMA pub_other",
         "CREATE TABLE pub_other.pub_t (i INTEGER)",
+        "CREATE INDEX pub_index ON keys (i)",
+        "CREATE INDEX index_of_c ON pub_c (i)",
     ] {
         run(&engine, sql, &writer).await.unwrap();
     }
@@ -238,12 +240,19 @@ async fn no_change_reaches_further_than_the_grants() {
         "DROP SCHEMA other",
         "ALTER SEQUENCE pub_s OWNED BY uses_s",
         "ALTER TABLE other.t RENAME TO pub_t",
+        "DROP INDEX pub_index",
+        "CREATE INDEX pub_index_2 ON secret (i)",
+        "ALTER TABLE secret ADD PRIMARY KEY (i)",
+        "COMMENT ON COLUMN secret.i IS 'x'",
+        "CREATE TYPE pub_values AS ENUM (SELECT i::VARCHAR FROM secret)",
     ] {
         let error = run(&engine, sql, &granted).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{sql}: {error}");
     }
     for sql in [
         "ALTER TABLE pub_a RENAME TO pub_z",
+        "DROP INDEX index_of_c",
+        "DROP INDEX IF EXISTS pub_nothing",
         "CREATE TABLE pub_keys (i INTEGER PRIMARY KEY, j INTEGER REFERENCES pub_keys (i))",
         "CREATE TABLE pub_more_keys (i INTEGER REFERENCES pub_keys)",
         "DROP TABLE pub_other.pub_t",
