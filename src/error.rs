@@ -108,6 +108,13 @@ impl Error {
         self
     }
 
+    /// The same error with another message, made of this one: what a caller is not to see.
+    #[must_use]
+    pub fn retold(mut self, tell: impl FnOnce(&str) -> String) -> Self {
+        self.message = tell(&self.message);
+        self
+    }
+
     /// What went wrong, in terms that a caller can act on.
     pub fn kind(&self) -> ErrorKind {
         self.kind

@@ -52,6 +52,12 @@ impl Call {
         self.may(Operation::Read(&access::table_name(schema, table))).is_ok()
     }
 
+    /// The same caller, outside of its session and transaction.
+    #[must_use]
+    pub fn alone(&self) -> Self {
+        Self { principal: self.principal.clone(), deadline: self.deadline, ..Self::default() }
+    }
+
     /// The same call with the transaction that it names.
     #[must_use]
     pub fn within(mut self, transaction: Option<TransactionId>) -> Self {

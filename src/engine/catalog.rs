@@ -57,13 +57,20 @@ pub struct ColumnDescription {
 }
 
 impl Engine {
-    /// All tables and views of the data file's main schema but the server's own, by name; filtered by kind and by a LIKE
-    /// pattern of the name (`\` escapes), without regard to case.
-    pub async fn tables(&self, kind: Option<Kind>, name_like: Option<String>) -> Result<Vec<TableListing>> {
-        self.run(&Call::default(), move |work| {
+    /// All tables and views of the data file's main schema that the caller may read, but the server's own, by name; filtered by kind
+    /// and by a LIKE pattern of the name (`\` escapes), without regard to case.
+    pub async fn tables(
+        &self,
+        kind: Option<Kind>,
+        name_like: Option<String>,
+        call: &Call,
+    ) -> Result<Vec<TableListing>> {
+        self.run(&call.alone(), move |work| {
             let mut listings = work.relations(name_like.as_deref())?;
             listings.retain(|listing| {
-                !metadata::is_server_table(&listing.name) && kind.is_none_or(|kind| listing.kind == kind)
+                !metadata::is_server_table(&listing.name)
+                    && kind.is_none_or(|kind| listing.kind == kind)
+                    && work.shows(SCHEMA, &listing.name, listing.kind == Kind::View)
             });
             work.count_rows(&mut listings)?;
             for listing in listings.iter_mut().filter(|listing| listing.kind != Kind::View) {
@@ -109,12 +116,24 @@ impl Engine {
     }
 
     /// Drops a table and its metadata, in one transaction; false when `if_exists` and it is not there.
-    pub async fn drop_table(&self, table: String, if_exists: bool) -> Result<bool> {
-        self.run(&Call::default(), move |work| work.drop_table(&table, if_exists)).await
+    pub async fn drop_table(&self, table: String, if_exists: bool, call: &Call) -> Result<bool> {
+        self.run(&call.alone(), move |work| work.drop_table(&table, if_exists)).await
     }
 }
 
 impl Work {
+    /// Whether the caller may know of a table or view of the data file: it may read it, and all that a view reads.
+    pub(in crate::engine) fn shows(&self, schema: &str, name: &str, is_view: bool) -> bool {
+        let is_restricted = self.call.principal.as_ref().is_some_and(|principal| principal.is_restricted());
+        if !is_restricted {
+            return true;
+        }
+        // The guard tells when the view is bound.
+        let sql = format!("FROM {CATALOG}.{}.{}", quote(schema), quote(name));
+        let may_look = || self.planned_schema(&statement::single(self.connection(), &sql)?);
+        self.call.may_read(schema, name) && (!is_view || may_look().is_ok())
+    }
+
     /// The tables and views of the main schema, by name; with kinds and fetched_at, without counts.
     fn relations(&self, name_like: Option<&str>) -> Result<Vec<TableListing>> {
         let managed: HashMap<String, metadata::Metadata> =
@@ -177,7 +196,8 @@ impl Work {
             return Ok(listing);
         }
         let others = self.relations(None)?;
-        let near = others.iter().map(|listing| listing.name.as_str()).filter(|name| !metadata::is_server_table(name));
+        let may_know = |name: &&str| !metadata::is_server_table(name) && self.call.may_read(SCHEMA, name);
+        let near = others.iter().map(|listing| listing.name.as_str()).filter(may_know);
         let hint = nearest(table, near).map(|name| format!("; did you mean {name:?}?")).unwrap_or_default();
         let shown: String = table.chars().take(64).collect();
         Err(Error::not_found(format!("table {shown:?} not found{hint}")))

@@ -154,9 +154,79 @@ fn present(message: &str) -> String {
     text
 }
 
+/// Where DuckDB begins to name what the caller has not: near names, columns, what depends on something.
+const NAMES_FOLLOW: &[&str] = &[
+    "Did you mean",
+    "did you mean",
+    "Candidate",
+    "Left candidates",
+    "Use DROP...CASCADE",
+    "main key table of the table",
+    "that depend on it",
+];
+
+/// Types that spell out names or values.
+const TELLING_TYPES: &[&str] = &["STRUCT(", "UNION(", "ENUM("];
+
+/// The message for somebody who may see some tables only: without the names that DuckDB offers or explains with, which are of any
+/// table.
+pub(in crate::engine) fn without_names(message: &str) -> String {
+    let end = NAMES_FOLLOW.iter().filter_map(|words| message.find(words)).min().unwrap_or(message.len());
+    let mut rest = message[..end].trim_end_matches(|c: char| c.is_whitespace() || c == ';');
+    let mut told = String::with_capacity(rest.len());
+    while let Some((start, word)) =
+        TELLING_TYPES.iter().filter_map(|word| rest.find(word).map(|start| (start, word))).min()
+    {
+        let inside = start + word.len();
+        told.push_str(&rest[..inside]);
+        told.push('…');
+        rest = &rest[inside + closing(&rest[inside..])..];
+    }
+    told + rest
+}
+
+/// Where the parenthesis that is open closes, or the end.
+fn closing(text: &str) -> usize {
+    let mut open = 1;
+    for (at, c) in text.char_indices() {
+        match c {
+            '(' => open += 1,
+            ')' => open -= 1,
+            _ => {}
+        }
+        if open == 0 {
+            return at;
+        }
+    }
+    text.len()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_may_see_some_tables_is_told_no_other_names() {
+        for (message, expected) in [
+            (
+                "Catalog Error: Table with name x does not exist!; Did you mean \"secret\"?",
+                "Catalog Error: Table with name x does not exist!",
+            ),
+            (
+                "Binder Error: column \"x\" not found!; Candidate bindings: \"secret\"",
+                "Binder Error: column \"x\" not found!",
+            ),
+            ("'f(STRUCT(secret INTEGER, b STRUCT(c ENUM('s'))), INTEGER)'. Add", "'f(STRUCT(…), INTEGER)'. Add"),
+            ("no f(UNION(a", "no f(UNION(…"),
+            (
+                "Cannot drop entry \"t\" because there are entries that depend on it.; table \"secret\" depends on",
+                "Cannot drop entry \"t\" because there are entries",
+            ),
+            ("Parser Error: syntax error at \"é(\"", "Parser Error: syntax error at \"é(\""),
+        ] {
+            assert_eq!(without_names(message), expected);
+        }
+    }
 
     #[test]
     fn limits_name_our_settings() {

@@ -66,8 +66,8 @@ impl Engine {
     ///
     /// # Errors
     /// `NotFound` when there is no such table, `FailedPrecondition` when it is not managed.
-    pub async fn metadata(&self, table: String) -> Result<Metadata> {
-        self.run(&Call::default(), move |work| {
+    pub async fn metadata(&self, table: String, call: &Call) -> Result<Metadata> {
+        self.run(&call.alone(), move |work| {
             if let Some(metadata) = find(work, &table)? {
                 return Ok(metadata);
             }

@@ -38,6 +38,7 @@ impl Engine {
         let sessions = Arc::new(Sessions::new(config.session.clone()));
         let queries = Arc::new(Queries::new(config.queries.clone(), bytes(engine.statement_bytes_max)));
         queries::register(&connection, &queries, &sessions)?;
+        queries::register_tables(&instance)?;
         let builtins = guard::Builtins::load(&connection)?;
         builtins.check_file(&connection)?;
         guard::install(&connection);

@@ -284,8 +284,13 @@ async fn the_catalog_hides_the_servers_tables_and_counts_live() {
     ingest(&engine, &config.ingest, request(Mode::Create, OnDuplicate::Skip), &[events(&["a"], "x")]).await.unwrap();
     execute(&engine, "CREATE TABLE plain AS FROM range(3)").await;
     execute(&engine, "CREATE VIEW looking AS FROM plain").await;
-    let listed: Vec<_> =
-        engine.tables(None, None).await.unwrap().into_iter().map(|t| (t.name, t.kind, t.row_count)).collect();
+    let listed: Vec<_> = engine
+        .tables(None, None, &Call::default())
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|t| (t.name, t.kind, t.row_count))
+        .collect();
     assert_eq!(
         listed,
         [
@@ -294,7 +299,7 @@ async fn the_catalog_hides_the_servers_tables_and_counts_live() {
             ("plain".to_owned(), Kind::Table, Some(3)),
         ]
     );
-    assert_eq!(engine.tables(Some(Kind::View), Some("LOOK%".to_owned())).await.unwrap().len(), 1);
+    assert_eq!(engine.tables(Some(Kind::View), Some("LOOK%".to_owned()), &Call::default()).await.unwrap().len(), 1);
     let table = engine.describe("EVENTS".to_owned(), &Call::default()).await.unwrap();
     assert_eq!(
         table.columns.iter().filter(|column| column.primary_key).map(|column| column.name.as_str()).collect::<Vec<_>>(),
@@ -304,7 +309,7 @@ async fn the_catalog_hides_the_servers_tables_and_counts_live() {
         engine.describe("event".to_owned(), &Call::default()).await.unwrap_err().message(),
         "table \"event\" not found; did you mean \"events\"?"
     );
-    assert!(engine.drop_table("nowhere".to_owned(), true).await.is_ok_and(|dropped| !dropped));
+    assert!(engine.drop_table("nowhere".to_owned(), true, &Call::default()).await.is_ok_and(|dropped| !dropped));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -273,7 +273,10 @@ impl Work {
         if super::error::invalidates_database(&error) {
             Engine(Arc::clone(&self.engine)).start_recovery();
         }
-        let error = self.engine.recovery.explain(self.turn, self.cancel.explain(error));
+        let mut error = self.engine.recovery.explain(self.turn, self.cancel.explain(error));
+        if self.call.principal.as_ref().is_some_and(|principal| principal.is_restricted()) {
+            error = error.retold(super::error::without_names);
+        }
         let Database { path, temp_directory, .. } = &self.engine.database;
         let file = path.as_deref();
         let places = [

@@ -12,7 +12,7 @@ use super::encode::{schema_bytes, wire_schema};
 use super::{State, control, prepared, queries, session};
 use crate::access::Operation;
 use crate::backup::{self, Backup};
-use crate::engine::{Call, Engine, Metadata, SCHEMA, TableListing};
+use crate::engine::{Call, Engine, Metadata, TableListing};
 use crate::error::{Error, Result};
 use crate::proto::v1;
 use crate::tables::Kind;
@@ -65,7 +65,7 @@ pub(super) async fn run(state: &State, action: Action, caller: &Caller, call: &C
         "get_metadata" => {
             let table = table_name(&body)?;
             call.may(Operation::Read(&table))?;
-            answer(&body, &metadata(state.engine.metadata(table).await?))
+            answer(&body, &metadata(state.engine.metadata(table, call).await?))
         }
         "table_exists" => {
             let table = table_name(&body)?;
@@ -77,7 +77,7 @@ pub(super) async fn run(state: &State, action: Action, caller: &Caller, call: &C
             let request: v1::DropTableRequest = parse(&body)?;
             let table = named(request.table)?;
             call.may(Operation::Write(&table))?;
-            let dropped = state.engine.drop_table(table.clone(), request.if_exists).await?;
+            let dropped = state.engine.drop_table(table.clone(), request.if_exists, call).await?;
             answer(&body, &v1::DropTableResult { table, dropped })
         }
         "backup" => {
@@ -190,9 +190,8 @@ async fn list_tables(state: &State, body: &Bytes, call: &Call) -> Result<Vec<Byt
         v1::TableKind::View => Some(Kind::View),
     };
     let name_like = (!request.name_like.is_empty()).then_some(request.name_like);
-    let tables = state.engine.tables(kind, name_like).await?;
-    let tables = tables.into_iter().filter(|listing| call.may_read(SCHEMA, &listing.name));
-    tables.map(|listing| write(body, &table_info(listing))).collect()
+    let tables = state.engine.tables(kind, name_like, call).await?;
+    tables.into_iter().map(|listing| write(body, &table_info(listing))).collect()
 }
 
 fn table_info(listing: TableListing) -> v1::TableInfo {
@@ -208,7 +207,7 @@ fn table_info(listing: TableListing) -> v1::TableInfo {
 async fn get_schema(state: &State, body: &Bytes, call: &Call) -> Result<Vec<Bytes>> {
     let table = table_name(body)?;
     call.may(Operation::Read(&table))?;
-    let table = state.engine.describe(table, &Call::default()).await?;
+    let table = state.engine.describe(table, &call.alone()).await?;
     let columns = table.columns.into_iter().map(|column| v1::Column {
         name: column.name,
         r#type: column.sql_type,

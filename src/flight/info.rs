@@ -12,7 +12,7 @@ use super::prepared::Prepared;
 use super::ticket::{self, Query, Ticket};
 use super::{State, metadata, statement};
 use crate::access::Operation;
-use crate::engine::{Action, Bound, Call, SCHEMA, Started};
+use crate::engine::{Action, Bound, Call, Started};
 use crate::error::{Error, Result};
 
 /// What a descriptor leads to. A statement that changes something runs here, once: some clients never come for its rows.
@@ -97,8 +97,7 @@ pub(super) async fn list(state: &State, expression: &Bytes, call: &Call) -> Resu
         .map_err(|_| Error::invalid("the criteria are a LIKE pattern of table names, in UTF-8"))?;
     let pattern = (!pattern.is_empty()).then(|| pattern.to_owned());
     let mut flights = Vec::new();
-    let listings = state.engine.tables(None, pattern).await?;
-    for listing in listings.into_iter().filter(|listing| call.may_read(SCHEMA, &listing.name)) {
+    for listing in state.engine.tables(None, pattern, call).await? {
         let description = match state.engine.describe(listing.name.clone(), call).await {
             Ok(description) => description,
             // A table dropped meanwhile, or a view over one: the others are listed all the same.

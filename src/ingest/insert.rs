@@ -7,7 +7,7 @@ use arrow::datatypes::{Field, Schema};
 use futures::StreamExt;
 
 use super::{Budget, Ingest, Mode, OnDuplicate, Request};
-use crate::engine::{Bound, Call, Engine, Insert, Outcome, Started};
+use crate::engine::{Bound, Call, Engine, Insert, Outcome, Started, TablePlace};
 use crate::error::{Error, Result};
 
 /// Runs the query of `insert` and stores its rows, all or none.
@@ -34,6 +34,8 @@ pub async fn insert(
     }
     let schema = Arc::new(named(rows.schema(), insert.columns.as_deref()));
     let request = Request {
+        // Wherever the session looks for other tables.
+        place: TablePlace::Main,
         mode: Mode::Append,
         on_duplicate: if insert.replace { OnDuplicate::Replace } else { OnDuplicate::Skip },
         ..Request::create(Some(insert.kind), &insert.table)

@@ -147,7 +147,7 @@ def test_sql_reads_it(flight):
     sql = "SELECT * FROM merganser_queries() WHERE text LIKE '%a_name_of_its_own' AND kind = 'query'"
     [row] = query(flight, sql).to_pylist()
     assert (row["text"], row["outcome"], row["rows"]) == ("select ? as a_name_of_its_own", "ok", 1)
-    assert scalar(flight, "SELECT count(*) FROM merganser_queries() WHERE state <> 'done'") == 1
+    assert scalar(flight, "SELECT count(*) FROM merganser.queries WHERE state <> 'done'") == 1
     schema = query(flight, "SELECT started_at, total_ms FROM merganser_queries() LIMIT 0").schema
     assert schema.types == [pa.timestamp("us"), pa.uint64()]
 

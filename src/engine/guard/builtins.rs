@@ -1,5 +1,5 @@
-//! The names of DuckDB's own functions, types and schemas. The server's statements rely on them, so nobody may make a macro, type or
-//! schema that hides one.
+//! The names of DuckDB's own functions, types, system views and schemas, and of the server's functions. The server's statements,
+//! and everybody's, rely on them, so nobody may make something that hides one.
 
 use std::collections::HashSet;
 
@@ -14,21 +14,33 @@ const SCHEMAS: &[&str] = &["information_schema", "main", "pg_catalog", "system",
 
 /// The names, in lowercase.
 #[derive(Debug)]
-pub(in crate::engine) struct Builtins(HashSet<String>);
+pub(in crate::engine) struct Builtins {
+    functions_and_types: HashSet<String>,
+    /// Tables and views that are found without the name of a schema: `duckdb_tables`, `sqlite_master`, `pg_class`.
+    relations: HashSet<String>,
+}
 
 impl Builtins {
     /// The names that the instance has before a user's file adds any.
     pub(in crate::engine) fn load(connection: &Connection) -> Result<Self> {
-        let sql = format!(
+        let functions_and_types = format!(
             "SELECT lower(function_name) FROM duckdb_functions() WHERE database_name <> '{CATALOG}' \
              UNION SELECT lower(type_name) FROM duckdb_types() WHERE database_name <> '{CATALOG}'"
         );
-        Ok(Self(texts(connection, &sql)?.into_iter().collect()))
+        let relations = "SELECT lower(view_name) FROM duckdb_views() WHERE internal AND schema_name <> 'information_schema' \
+                         UNION SELECT lower(table_name) FROM duckdb_tables() WHERE internal";
+        let set = |sql: &str| texts(connection, sql).map(|names| names.into_iter().collect());
+        Ok(Self { functions_and_types: set(&functions_and_types)?, relations: set(relations)? })
     }
 
     /// Whether a macro or type of this name would hide one of DuckDB's.
     pub(in crate::engine) fn have(&self, name: &str) -> bool {
-        self.0.contains(&name.to_lowercase())
+        self.functions_and_types.contains(&name.to_lowercase())
+    }
+
+    /// Whether a table or view of this name would hide one of DuckDB's.
+    pub(in crate::engine) fn have_relation(&self, name: &str) -> bool {
+        self.relations.contains(&name.to_lowercase())
     }
 
     /// Whether a schema of this name would hide one of DuckDB's.
@@ -45,7 +57,7 @@ impl Builtins {
         let hidden = texts(connection, &sql)?.into_iter().find(|name| self.have(name));
         let schemas = format!(
             "SELECT schema_name FROM duckdb_schemas() WHERE database_name = '{CATALOG}' AND NOT internal \
-             AND schema_name <> '{SCHEMA}'"
+             AND (schema_name <> '{SCHEMA}' OR parent_schema IS NOT NULL)"
         );
         let schema = texts(connection, &schemas)?.into_iter().find(|name| Self::have_schema(name));
         match hidden.or(schema) {

@@ -36,6 +36,8 @@ pub(in crate::engine) enum Kind {
     VariantOfJson,
     /// The answer of DESCRIBE or SHOW, made while the statement was bound; `what` tells which.
     Shown,
+    /// What depends on what is dropped goes with it.
+    Cascade,
     /// Another operator.
     Other,
 }
@@ -55,6 +57,7 @@ impl Kind {
         Self::CopyTo,
         Self::VariantOfJson,
         Self::Shown,
+        Self::Cascade,
         Self::Other,
     ];
 }
@@ -82,6 +85,10 @@ impl Item<'_> {
             Kind::Set => self.set(principal),
             Kind::CopyTo => self.copy_to(caller),
             Kind::Shown => self.shown(principal),
+            Kind::Cascade if principal.is_restricted() => {
+                Err(refused("CASCADE is for those who may write everything: it drops what no grant names"))
+            }
+            Kind::Cascade => Ok(()),
             Kind::VariantOfJson => Err(refused(
                 "a cast of JSON to VARIANT is not offered: deeply nested values would end the server; keep it JSON",
             )),
@@ -116,13 +123,8 @@ impl Item<'_> {
     }
 
     fn change_entry(&self, caller: &Caller) -> Result<()> {
-        let hides = match self.what {
-            "Macro Function" | "Table Macro Function" | "Type" => caller.engine.builtins.have(self.name),
-            "Schema" => Builtins::have_schema(self.name),
-            _ => false,
-        };
-        if self.kind == Kind::Create && hides {
-            return Err(refused(format!("{:?} is the name of one of DuckDB's own: take another", self.name)));
+        if self.kind == Kind::Create && self.hides(&caller.engine.builtins) {
+            return Err(name_of_ours(self.name));
         }
         match self.what {
             "Trigger" if self.kind == Kind::Create => {
@@ -132,10 +134,30 @@ impl Item<'_> {
             "Prepared Statement" => return Ok(()),
             // PIVOT makes one for its columns, and drops it.
             "Type" if self.place()? == Place::Own => return Ok(()),
-            "Schema" => return caller.principal.may(Operation::Write(&format!("{}.", self.name))),
+            "Schema" => return self.change_schema(&caller.principal),
             _ => {}
         }
         self.write(caller)
+    }
+
+    /// Whether something of the name would be found in place of what DuckDB, or the server, has under it.
+    fn hides(&self, builtins: &Builtins) -> bool {
+        match self.what {
+            "Macro Function" | "Table Macro Function" | "Type" => builtins.have(self.name),
+            "Table" | "View" => builtins.have_relation(self.name),
+            // One named like the catalog would make the names of all its schemas ambiguous.
+            "Schema" => Builtins::have_schema(self.name) || self.name.eq_ignore_ascii_case(CATALOG),
+            _ => false,
+        }
+    }
+
+    fn change_schema(&self, principal: &Principal) -> Result<()> {
+        self.place()?;
+        if self.kind == Kind::Create && !self.schema.is_empty() {
+            return Err(refused("a schema in a schema is not offered: clients know catalogs, schemas and tables"));
+        }
+        let outer = if self.schema.is_empty() { String::new() } else { format!("{}.", self.schema) };
+        principal.may(Operation::Write(&format!("{outer}{}.", self.name)))
     }
 
     fn set(&self, principal: &Principal) -> Result<()> {
@@ -246,6 +268,10 @@ enum Place {
     Own,
     /// In the data file.
     Data,
+}
+
+pub(super) fn name_of_ours(name: &str) -> Error {
+    refused(format!("{name:?} is the name of one of DuckDB's or the server's own: take another"))
 }
 
 fn refused(why: impl Into<String>) -> Error {

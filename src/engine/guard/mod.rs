@@ -73,6 +73,14 @@ pub(in crate::engine) fn is_removed(name: &str) -> bool {
     lists::has(lists::REMOVED, name)
 }
 
+/// Refuses a table or view that would hide one of DuckDB's own.
+///
+/// # Errors
+/// `PermissionDenied`.
+pub(in crate::engine) fn refuse_builtin(builtins: &Builtins, table: &str) -> Result<()> {
+    if builtins.have_relation(table) { Err(items::name_of_ours(table)) } else { Ok(()) }
+}
+
 /// Whether the thread's caller may do what an item says.
 ///
 /// # Errors

@@ -8,19 +8,26 @@
 
 #include "duckdb.hpp"
 #include "duckdb/catalog/catalog_entry/duck_schema_entry.hpp"
+#include "duckdb/catalog/catalog_entry/index_catalog_entry.hpp"
 #include "duckdb/catalog/catalog_entry/schema_catalog_entry.hpp"
 #include "duckdb/catalog/catalog_entry/table_catalog_entry.hpp"
 #include "duckdb/catalog/duck_catalog.hpp"
 #include "duckdb/function/lambda_functions.hpp"
 #include "duckdb/main/connection.hpp"
+#include "duckdb/parser/constraints/foreign_key_constraint.hpp"
+#include "duckdb/parser/parsed_data/alter_table_info.hpp"
 #include "duckdb/parser/parsed_data/bound_pragma_info.hpp"
 #include "duckdb/parser/parsed_data/copy_info.hpp"
 #include "duckdb/parser/parsed_data/create_index_info.hpp"
+#include "duckdb/planner/binder.hpp"
+#include "duckdb/planner/constraints/bound_check_constraint.hpp"
 #include "duckdb/planner/expression/bound_aggregate_expression.hpp"
 #include "duckdb/planner/expression/bound_cast_expression.hpp"
 #include "duckdb/planner/expression/bound_constant_expression.hpp"
 #include "duckdb/planner/expression/bound_function_expression.hpp"
 #include "duckdb/planner/expression/bound_subquery_expression.hpp"
+#include "duckdb/planner/expression_binder/alter_binder.hpp"
+#include "duckdb/planner/expression_binder/constant_binder.hpp"
 #include "duckdb/planner/expression_iterator.hpp"
 #include "duckdb/planner/logical_operator_visitor.hpp"
 #include "duckdb/planner/operator/list.hpp"
@@ -47,8 +54,9 @@ enum Kind : uint32_t {
 	PRAGMA = 8,         // name
 	COPY_TO = 9,        // path
 	VARIANT_OF_JSON = 10,
-	SHOWN = 11, // `what` tells what was shown
-	OTHER = 12, // name of the operator
+	SHOWN = 11,   // `what` tells what was shown
+	CASCADE = 12, // what depends on what is dropped goes with it
+	OTHER = 13,   // name of the operator
 };
 
 struct Text {
@@ -79,9 +87,47 @@ Text Of(const string &text) {
 	return Text {text.data(), text.size()};
 }
 
+// Schemas may stand in one another: `outer.inner`.
+template <class ITERATOR>
+string Joined(ITERATOR begin, ITERATOR end) {
+	string joined;
+	for (auto part = begin; part != end; part++) {
+		joined += (part == begin ? "" : ".") + part->GetIdentifierName();
+	}
+	return joined;
+}
+
+string SchemaOf(const duckdb::SchemaCatalogEntry &schema) {
+	auto path = schema.GetSchemaPath();
+	return Joined(path.begin(), path.end());
+}
+
+// The name of an entry as three texts. That of a schema may have an empty name after it, and is its own last part.
+struct Names {
+	Names(const duckdb::QualifiedName &qualified, duckdb::CatalogType type) {
+		auto path = qualified.Path();
+		auto is_schema = type == duckdb::CatalogType::SCHEMA_ENTRY;
+		if (is_schema && path.size() > 1 && path.back().empty()) {
+			path.pop_back();
+		}
+		if (path.empty()) {
+			return;
+		}
+		name = path.back().GetIdentifierName();
+		auto begin = path.begin();
+		if (path.size() >= (is_schema ? 2 : 3)) {
+			catalog = (begin++)->GetIdentifierName();
+		}
+		schema = Joined(begin, path.end() - 1);
+	}
+	string catalog;
+	string schema;
+	string name;
+};
+
 class Walk {
 public:
-	explicit Walk(Decide decide) : decide(decide) {
+	Walk(Decide decide, duckdb::ClientContext &context) : decide(decide), context(context) {
 	}
 
 	void Plan(LogicalOperator &op) {
@@ -112,27 +158,150 @@ private:
 	}
 
 	void Table(Kind kind, duckdb::TableCatalogEntry &table, const string &what = string()) {
-		Tell(kind, what, table.ParentCatalog().GetName().GetIdentifierName(),
-		     table.ParentSchema().name.GetIdentifierName(), table.name.GetIdentifierName());
+		Tell(kind, what, table.ParentCatalog().GetName().GetIdentifierName(), SchemaOf(table.ParentSchema()),
+		     table.name.GetIdentifierName());
 	}
 
-	void Entry(Kind kind, duckdb::CatalogType type, const duckdb::QualifiedName &name) {
-		Tell(kind, duckdb::CatalogTypeToString(type), name.Catalog().GetIdentifierName(),
-		     name.Schema().GetIdentifierName(), name.Name().GetIdentifierName());
+	void Entry(Kind kind, duckdb::CatalogType type, const duckdb::QualifiedName &qualified) {
+		Names names(qualified, type);
+		Tell(kind, duckdb::CatalogTypeToString(type), names.catalog, names.schema, names.name);
 	}
 
 	void Create(duckdb::CreateInfo &info, duckdb::optional_ptr<duckdb::SchemaCatalogEntry> schema) {
-		auto &name = info.GetQualifiedName();
-		auto catalog = name.Catalog().GetIdentifierName();
-		auto schema_name = name.Schema().GetIdentifierName();
+		Names names(info.GetQualifiedName(), info.type);
 		if (schema) {
-			catalog = schema->ParentCatalog().GetName().GetIdentifierName();
-			schema_name = schema->name.GetIdentifierName();
+			names.catalog = schema->ParentCatalog().GetName().GetIdentifierName();
+			names.schema = SchemaOf(*schema);
 		}
 		if (info.temporary) {
-			catalog = "temp";
+			names.catalog = "temp";
 		}
-		Tell(CREATE, duckdb::CatalogTypeToString(info.type), catalog, schema_name, name.Name().GetIdentifierName());
+		Tell(CREATE, duckdb::CatalogTypeToString(info.type), names.catalog, names.schema, names.name);
+	}
+
+	void CreateTable(duckdb::CreateTableInfo &info, duckdb::SchemaCatalogEntry &schema) {
+		Create(info, &schema);
+		auto catalog = info.temporary ? "temp" : schema.ParentCatalog().GetName().GetIdentifierName();
+		for (auto &column : info.columns.Logical()) {
+			Default(column, column.Type(), schema);
+		}
+		for (auto &constraint : info.constraints) {
+			if (constraint->type == duckdb::ConstraintType::CHECK) {
+				auto binder = BinderIn(schema);
+				auto bound = binder->BindConstraint(*constraint, info.GetQualifiedName().Name(), info.columns);
+				Expression(*bound->Cast<duckdb::BoundCheckConstraint>().expression);
+			} else if (constraint->type == duckdb::ConstraintType::FOREIGN_KEY) {
+				// The other table's rows can no longer be deleted, and tell whether they are there.
+				auto &key = constraint->Cast<duckdb::ForeignKeyConstraint>().info;
+				if (key.type == duckdb::ForeignKeyType::FK_TYPE_FOREIGN_KEY_TABLE) {
+					Tell(WRITE, "REFERENCES", catalog, SchemaOf(schema), key.table.GetIdentifierName());
+				}
+			}
+		}
+	}
+
+	// Defaults, checks and conversions are kept as text, and run by whoever writes to the table, the server too. So they are bound
+	// here, where who makes them is known.
+	void Default(const duckdb::ColumnDefinition &column, const duckdb::LogicalType &type,
+	             duckdb::SchemaCatalogEntry &schema) {
+		if (!column.Generated() && column.HasDefaultValue()) {
+			Default(column.DefaultValue(), type, schema);
+		}
+	}
+
+	void Default(const duckdb::ParsedExpression &value, const duckdb::LogicalType &type,
+	             duckdb::SchemaCatalogEntry &schema) {
+		auto binder = BinderIn(schema);
+		duckdb::ConstantBinder constant(*binder, context, "DEFAULT value");
+		constant.target_type = type;
+		auto copy = value.Copy();
+		Expression(*constant.Bind(copy));
+	}
+
+	duckdb::shared_ptr<duckdb::Binder> BinderIn(duckdb::SchemaCatalogEntry &schema) {
+		auto binder = duckdb::Binder::CreateBinder(context);
+		binder->SetSearchPath(schema.ParentCatalog(), schema.name);
+		return binder;
+	}
+
+	void Drop(duckdb::DropInfo &info) {
+		auto name = info.GetQualifiedName();
+		if (info.type == duckdb::CatalogType::INDEX_ENTRY) {
+			// It belongs to its table, whatever it is called.
+			duckdb::EntryLookupInfo lookup(info.type, name);
+			auto index = duckdb::Catalog::GetEntry(context, lookup, duckdb::OnEntryNotFound::RETURN_NULL);
+			if (index) {
+				name = name.WithName(index->Cast<duckdb::IndexCatalogEntry>().GetTableName());
+			}
+		}
+		Entry(DROP, info.type, name);
+		if (info.cascade) {
+			Name(CASCADE, string());
+		}
+	}
+
+	void Alter(duckdb::AlterInfo &info) {
+		auto &name = info.GetQualifiedName();
+		Entry(ALTER, info.GetCatalogType(), name);
+		if (info.type == duckdb::AlterType::ALTER_TABLE) {
+			AlterTable(info.Cast<duckdb::AlterTableInfo>());
+		} else if (info.type == duckdb::AlterType::ALTER_VIEW) {
+			auto &view = info.Cast<duckdb::AlterViewInfo>();
+			if (view.alter_view_type == duckdb::AlterViewType::RENAME_VIEW) {
+				auto &renamed = view.Cast<duckdb::RenameViewInfo>().new_view_name;
+				Entry(CREATE, duckdb::CatalogType::VIEW_ENTRY, name.WithName(renamed));
+			}
+		} else if (info.type == duckdb::AlterType::CHANGE_OWNERSHIP) {
+			auto &owner = info.Cast<duckdb::ChangeOwnershipInfo>();
+			Tell(WRITE, "OWNED BY", name.Catalog().GetIdentifierName(), owner.owner_schema.GetIdentifierName(),
+			     owner.owner_name.GetIdentifierName());
+		}
+	}
+
+	void AlterTable(duckdb::AlterTableInfo &info) {
+		auto &name = info.GetQualifiedName();
+		auto entry = duckdb::Catalog::GetEntry<duckdb::TableCatalogEntry>(context, name,
+		                                                                  duckdb::OnEntryNotFound::RETURN_NULL);
+		if (!entry) {
+			return;
+		}
+		auto &schema = entry->ParentSchema();
+		switch (info.alter_table_type) {
+		case duckdb::AlterTableType::RENAME_TABLE: {
+			auto &renamed = info.Cast<duckdb::RenameTableInfo>().new_table_name;
+			return Entry(CREATE, duckdb::CatalogType::TABLE_ENTRY, name.WithName(renamed));
+		}
+		case duckdb::AlterTableType::ADD_COLUMN: {
+			auto &column = info.Cast<duckdb::AddColumnInfo>().new_column;
+			return Default(column, column.Type(), schema);
+		}
+		case duckdb::AlterTableType::ADD_FIELD: {
+			auto &field = info.Cast<duckdb::AddFieldInfo>().new_field;
+			return Default(field, field.Type(), schema);
+		}
+		case duckdb::AlterTableType::SET_DEFAULT: {
+			auto &change = info.Cast<duckdb::SetDefaultInfo>();
+			if (change.expression && entry->ColumnExists(change.column_path[0])) {
+				Default(*change.expression, entry->GetColumn(change.column_path[0]).Type(), schema);
+			}
+			return;
+		}
+		case duckdb::AlterTableType::ALTER_COLUMN_TYPE: {
+			auto &change = info.Cast<duckdb::ChangeColumnTypeInfo>();
+			duckdb::vector<duckdb::LogicalIndex> columns;
+			auto binder = BinderIn(schema);
+			duckdb::AlterBinder alter(*binder, context, *entry, columns, change.target_type);
+			auto copy = change.expression->Copy();
+			Expression(*alter.Bind(copy));
+			// Its default stays, and becomes one of the new type.
+			if (entry->ColumnExists(change.column_path[0])) {
+				Default(entry->GetColumn(change.column_path[0]), change.target_type, schema);
+			}
+			return;
+		}
+		default:
+			return;
+		}
 	}
 
 	void Setting(const Identifier &name, duckdb::SetScope scope) {
@@ -163,7 +332,7 @@ private:
 			return Table(WRITE, op.Cast<duckdb::LogicalMergeInto>().table, "MERGE");
 		case LogicalOperatorType::LOGICAL_CREATE_TABLE: {
 			auto &create = op.Cast<duckdb::LogicalCreateTable>();
-			return Create(create.info->Base(), &create.schema);
+			return CreateTable(create.info->Base(), create.schema);
 		}
 		case LogicalOperatorType::LOGICAL_CREATE_INDEX:
 			return Table(WRITE, op.Cast<duckdb::LogicalCreateIndex>().table, "INDEX");
@@ -177,13 +346,10 @@ private:
 			return Create(*create.info, create.schema);
 		}
 		case LogicalOperatorType::LOGICAL_DROP: {
-			auto &info = *op.Cast<duckdb::LogicalDrop>().info;
-			return Entry(DROP, info.type, info.GetQualifiedName());
+			return Drop(*op.Cast<duckdb::LogicalDrop>().info);
 		}
-		case LogicalOperatorType::LOGICAL_ALTER: {
-			auto &info = *op.Cast<duckdb::LogicalAlter>().info;
-			return Entry(ALTER, info.GetCatalogType(), info.GetQualifiedName());
-		}
+		case LogicalOperatorType::LOGICAL_ALTER:
+			return Alter(*op.Cast<duckdb::LogicalAlter>().info);
 		case LogicalOperatorType::LOGICAL_SET: {
 			auto &set = op.Cast<duckdb::LogicalSet>();
 			return Setting(set.name, set.scope);
@@ -297,11 +463,12 @@ private:
 	}
 
 	Decide decide;
+	duckdb::ClientContext &context;
 };
 
 void PostBind(duckdb::PlannerExtensionInput &input, duckdb::BoundStatement &statement) {
 	if (statement.plan) {
-		Walk(static_cast<Info &>(*input.info).decide).Plan(*statement.plan);
+		Walk(static_cast<Info &>(*input.info).decide, input.context).Plan(*statement.plan);
 	}
 }
 

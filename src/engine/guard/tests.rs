@@ -7,7 +7,7 @@ use futures::StreamExt;
 
 use crate::access::{Grant, Principal, Role};
 use crate::config::Config;
-use crate::engine::{Call, Database, Engine, Execution, Started};
+use crate::engine::{Call, Database, Engine, Execution, Filter, Started};
 use crate::error::{ErrorKind, Result};
 
 /// Reader, writer, admin, a reader of `pub_*`, a writer of `pub_*`.
@@ -46,6 +46,7 @@ const STATEMENTS: &[(&str, Verdicts)] = &[
     ("SELECT list_transform([1], lambda x: (SELECT max(i) FROM secret))", NOBODY),
     // The catalog names what is not granted.
     ("FROM duckdb_tables()", UNRESTRICTED),
+    ("SELECT macro_definition FROM duckdb_functions()", UNRESTRICTED),
     ("SELECT * FROM information_schema.columns", UNRESTRICTED),
     ("SELECT * FROM sqlite_master", UNRESTRICTED),
     ("SHOW TABLES", UNRESTRICTED),
@@ -57,6 +58,8 @@ const STATEMENTS: &[(&str, Verdicts)] = &[
     ("FROM duckdb_databases()", ADMIN),
     ("PRAGMA database_list", ADMIN),
     ("FROM duckdb_settings()", ADMIN),
+    ("FROM merganser.queries", ADMIN),
+    ("FROM merganser.main.sessions s", ADMIN),
     ("SELECT current_setting('temp_directory')", ADMIN),
     ("SELECT current_setting('temp_' || 'directory')", ADMIN),
     ("SHOW temp_directory", ADMIN),
@@ -83,6 +86,19 @@ const STATEMENTS: &[(&str, Verdicts)] = &[
     ("SELECT list_transform([1], lambda x: nextval('pub_s'))", WRITERS),
     ("SELECT list_filter([1], lambda x: list_transform([x], lambda y: nextval('pub_s')) IS NOT NULL)", WRITERS),
     ("SELECT [sleep_ms(1) FOR x IN [1]]", ADMIN),
+    // What a table keeps is decided when it is made.
+    ("CREATE OR REPLACE TABLE pub_kept (i BIGINT DEFAULT sleep_ms(1))", ADMIN),
+    ("CREATE OR REPLACE TABLE pub_kept (i BIGINT CHECK (sleep_ms(1) IS NULL))", ADMIN),
+    ("CREATE OR REPLACE TABLE pub_kept (i BIGINT DEFAULT 1 CHECK (i > 0), j BIGINT AS (i + 1))", WRITERS),
+    ("ALTER TABLE pub_kept ALTER i SET DEFAULT 2", WRITERS),
+    ("ALTER TABLE pub_d2 ALTER i SET DEFAULT sleep_ms(1)", ADMIN),
+    ("ALTER TABLE pub_d2 ALTER i TYPE BIGINT USING coalesce(sleep_ms(1), i)", ADMIN),
+    (
+        "ALTER TABLE pub_d2 ALTER i TYPE BIGINT USING list_transform([i], lambda x: x + coalesce(sleep_ms(1), 0))[1]",
+        ADMIN,
+    ),
+    ("ALTER TABLE pub_d2 ALTER i DROP DEFAULT", WRITERS),
+    ("ALTER TABLE pub_d2 ALTER i TYPE BIGINT USING i + 1", WRITERS),
     ("VACUUM", ADMIN),
     ("FROM checkpoint()", ADMIN),
     ("SELECT sleep_ms(1)", ADMIN),
@@ -94,6 +110,18 @@ const STATEMENTS: &[(&str, Verdicts)] = &[
     ("CREATE OR REPLACE MACRO duckdb_columns() AS TABLE SELECT 1", NOBODY),
     ("CREATE TYPE timestamp AS INTEGER", NOBODY),
     ("CREATE SCHEMA merganser.information_schema", NOBODY),
+    ("CREATE SCHEMA merganser.merganser", NOBODY),
+    ("CREATE SCHEMA other.main", NOBODY),
+    ("CREATE SCHEMA other.inner", NOBODY),
+    ("CREATE SCHEMA memory.x", NOBODY),
+    ("CREATE SCHEMA IF NOT EXISTS pub_schema", WRITERS),
+    ("CREATE VIEW duckdb_tables AS SELECT 1", NOBODY),
+    ("CREATE TEMP TABLE sqlite_master (a INTEGER)", NOBODY),
+    ("ALTER TABLE pub_c RENAME TO Duckdb_Views", NOBODY),
+    ("ALTER VIEW pub_view_of_secret RENAME TO pg_class", NOBODY),
+    ("CREATE MACRO merganser_sessions() AS TABLE SELECT 1", NOBODY),
+    ("ALTER TABLE pub_c ALTER i TYPE VARIANT USING '[]'::JSON", NOBODY),
+    ("CREATE TABLE pub_variant (v VARIANT DEFAULT '[]'::JSON)", NOBODY),
     ("CREATE UNIQUE INDEX x ON _metadata (type)", NOBODY),
     ("DELETE FROM _metadata", NOBODY),
     ("EXPLAIN ANALYZE DELETE FROM pub_a", NOBODY),
@@ -156,6 +184,7 @@ async fn engine() -> Engine {
     for sql in [
         "CREATE TABLE pub_a AS FROM range(3) t(i)",
         "CREATE TABLE pub_c AS FROM pub_a",
+        "CREATE TABLE pub_d2 AS FROM pub_a",
         "CREATE TABLE secret AS FROM range(3) t(i)",
         "CREATE VIEW pub_view_of_secret AS FROM secret",
         "CREATE MACRO pub_macro() AS TABLE FROM secret",
@@ -185,6 +214,96 @@ async fn every_statement_has_its_verdict() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     // The server goes on.
     run(&engine, "SELECT * FROM secret", &Call::default()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_change_reaches_further_than_the_grants() {
+    let engine = engine().await;
+    let [_, writer, .., granted] = callers();
+    for sql in [
+        "CREATE TABLE keys (i INTEGER PRIMARY KEY)",
+        "CREATE TABLE uses_s (i INTEGER DEFAULT nextval('pub_s'))",
+        "CREATE SCHEMA pub_other",
+        "CREATE TABLE pub_other.pub_t (i INTEGER)",
+        "CREATE INDEX pub_index ON keys (i)",
+        "CREATE INDEX index_of_c ON pub_c (i)",
+    ] {
+        run(&engine, sql, &writer).await.unwrap();
+    }
+    for sql in [
+        "ALTER TABLE pub_a RENAME TO secret_2",
+        "ALTER VIEW pub_view_of_secret RENAME TO secret_2",
+        "CREATE TABLE pub_keys (i INTEGER REFERENCES keys (i))",
+        "CREATE TABLE pub_keys (i INTEGER, FOREIGN KEY (i) REFERENCES keys)",
+        "DROP SEQUENCE pub_s CASCADE",
+        "DROP SCHEMA pub_other CASCADE",
+        "DROP SCHEMA other",
+        "ALTER SEQUENCE pub_s OWNED BY uses_s",
+        "ALTER TABLE other.t RENAME TO pub_t",
+        "DROP INDEX pub_index",
+        "CREATE INDEX pub_index_2 ON secret (i)",
+        "ALTER TABLE secret ADD PRIMARY KEY (i)",
+        "COMMENT ON COLUMN secret.i IS 'x'",
+        "CREATE TYPE pub_values AS ENUM (SELECT i::VARCHAR FROM secret)",
+    ] {
+        let error = run(&engine, sql, &granted).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{sql}: {error}");
+    }
+    for sql in [
+        "ALTER TABLE pub_a RENAME TO pub_z",
+        "DROP INDEX index_of_c",
+        "DROP INDEX IF EXISTS pub_nothing",
+        "CREATE TABLE pub_keys (i INTEGER PRIMARY KEY, j INTEGER REFERENCES pub_keys (i))",
+        "CREATE TABLE pub_more_keys (i INTEGER REFERENCES pub_keys)",
+        "DROP TABLE pub_other.pub_t",
+        "DROP SCHEMA pub_other",
+    ] {
+        run(&engine, sql, &granted).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+    run(&engine, "DROP SEQUENCE pub_s CASCADE", &writer).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn errors_name_nothing_that_is_not_granted() {
+    let engine = engine().await;
+    let [reader, .., granted, granted_writer] = callers();
+    run(&engine, "CREATE VIEW pub_view AS SELECT i AS hidden FROM secret", &Call::default()).await.unwrap();
+    for sql in [
+        "FROM secre",
+        "SELECT hidde FROM pub_view",
+        "FROM (SELECT 1 AS z) NATURAL JOIN pub_view",
+        "SELECT upper(pub_view) FROM pub_view",
+        "SELECT secre()",
+    ] {
+        for call in [&granted, &granted_writer] {
+            let error = run(&engine, sql, call).await.unwrap_err();
+            assert!(!["secret", "hidden"].iter().any(|name| error.message().contains(name)), "{sql}: {error}");
+        }
+    }
+    let helpful = run(&engine, "FROM secre", &reader).await.unwrap_err();
+    assert!(helpful.message().contains("Did you mean \"secret\"?"), "{helpful}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn listings_show_what_may_be_read() {
+    let engine = engine().await;
+    let [reader, .., granted, _] = callers();
+    run(&engine, "CREATE VIEW pub_view_of_a AS FROM pub_a", &Call::default()).await.unwrap();
+    let readable = ["pub_a", "pub_c", "pub_d2", "pub_view_of_a"];
+    let tables = async |call| {
+        let listed = engine.tables(None, None, call).await.unwrap();
+        let relations = engine.relations(Filter::default(), None, true, call).await.unwrap();
+        assert!(relations.iter().all(|relation| !relation.columns.is_empty()));
+        let main: Vec<String> = relations.into_iter().filter(|one| one.schema == "main").map(|one| one.name).collect();
+        assert_eq!(listed.into_iter().map(|listing| listing.name).collect::<Vec<_>>(), main);
+        main
+    };
+    assert_eq!(tables(&granted).await, readable);
+    assert_eq!(tables(&reader).await.len(), readable.len() + 2);
+    for (call, schemas) in [(&granted, &["main"][..]), (&reader, &["main", "other"])] {
+        let listed = engine.schemas(Filter::default(), call).await.unwrap();
+        assert_eq!(listed.into_iter().map(|name| name.schema).collect::<Vec<_>>(), schemas);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,8 +4,8 @@
 use super::merge::{self, Table};
 use super::stage::Source;
 use super::{Outcome, TablePlace, Target};
-use crate::engine::metadata;
 use crate::engine::work::Work;
+use crate::engine::{guard, metadata};
 use crate::error::{Error, Result};
 use crate::ingest::Mode;
 use crate::tables::Kind;
@@ -92,7 +92,9 @@ pub(super) fn check_mode(work: &Work, target: &Target) -> Result<Option<String>>
             found
         }
     };
-    let Some(existing) = existing else { return Ok(None) };
+    let Some(existing) = existing else {
+        return guard::refuse_builtin(&work.engine.builtins, &target.table).map(|()| None);
+    };
     let name = existing.name;
     match target.mode {
         Mode::Create => Err(Error::already_exists(format!("table {name:?} already exists"))),

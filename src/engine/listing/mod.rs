@@ -99,13 +99,25 @@ impl Engine {
         self.run(call, |work| work.catalogs()).await
     }
 
-    /// The schemas of these catalogs, by catalog and name; the filter's table does not matter.
+    /// The schemas of these catalogs, by catalog and name; the filter's table does not matter. Besides the main schema, who may read
+    /// some tables only is told of theirs.
     pub async fn schemas(&self, filter: Filter, call: &Call) -> Result<Vec<SchemaName>> {
-        self.run(call, move |work| work.schemas(&filter)).await
+        self.run(call, move |work| {
+            let mut schemas = work.schemas(&filter)?;
+            if work.call.principal.as_ref().is_some_and(|principal| principal.is_restricted()) {
+                let readable = work.shown_relations(&Filter { table: None, ..filter }, None, false)?;
+                schemas.retain(|SchemaName { catalog, schema }| {
+                    schema == SCHEMA
+                        || readable.iter().any(|relation| (&relation.catalog, &relation.schema) == (catalog, schema))
+                });
+            }
+            Ok(schemas)
+        })
+        .await
     }
 
-    /// The tables and views of these catalogs but the server's own, by catalog, schema and name; of all types if `types` is
-    /// none.
+    /// The tables and views of these catalogs that the caller may read, but the server's own, by catalog, schema and name; of all types if
+    /// `types` is none.
     pub async fn relations(
         &self,
         filter: Filter,
@@ -113,15 +125,27 @@ impl Engine {
         with_columns: bool,
         call: &Call,
     ) -> Result<Vec<Relation>> {
-        self.run(call, move |work| {
-            // Columns belong to the tables beside them: one state of the catalog.
-            work.snapshot(|| work.list_relations(&filter, types.as_deref(), with_columns))
-        })
-        .await
+        self.run(call, move |work| work.shown_relations(&filter, types.as_deref(), with_columns)).await
     }
 }
 
 impl Work {
+    fn shown_relations(
+        &self,
+        filter: &Filter,
+        types: Option<&[RelationType]>,
+        with_columns: bool,
+    ) -> Result<Vec<Relation>> {
+        // Columns belong to the tables beside them: one state of the catalog.
+        let mut relations = self.snapshot(|| self.list_relations(filter, types, with_columns))?;
+        relations.retain(|relation| {
+            let is_view = relation.relation_type == RelationType::View;
+            // A temporary one is its session's own.
+            relation.catalog != CATALOG || self.shows(&relation.schema, &relation.name, is_view)
+        });
+        Ok(relations)
+    }
+
     fn catalogs(&self) -> Result<Vec<String>> {
         let sql = format!(
             "SELECT database_name FROM duckdb_databases() WHERE NOT internal AND database_name <> '{INSTANCE_CATALOG}' \

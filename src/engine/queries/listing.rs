@@ -23,6 +23,10 @@ use crate::engine::ffi::Importer;
 use crate::engine::import::CHUNK_ROWS;
 use crate::engine::session::Sessions;
 
+/// The function that lists statements, and the one that lists sessions.
+pub(super) const QUERIES: &str = "merganser_queries";
+pub(super) const SESSIONS: &str = "merganser_sessions";
+
 /// Registers the functions for the whole instance.
 pub(in crate::engine) fn register(
     connection: &Connection,
@@ -30,10 +34,8 @@ pub(in crate::engine) fn register(
     sessions: &Arc<Sessions>,
 ) -> Result<()> {
     let function = |what| Function { what, queries: Arc::downgrade(queries), sessions: Arc::downgrade(sessions) };
-    TableFunctionBuilder::new("merganser_queries", SignatureBuilder::new(), function(What::Queries))
-        .register(connection)?;
-    TableFunctionBuilder::new("merganser_sessions", SignatureBuilder::new(), function(What::Sessions))
-        .register(connection)
+    TableFunctionBuilder::new(QUERIES, SignatureBuilder::new(), function(What::Queries)).register(connection)?;
+    TableFunctionBuilder::new(SESSIONS, SignatureBuilder::new(), function(What::Sessions)).register(connection)
 }
 
 #[derive(Clone, Copy)]

@@ -10,6 +10,7 @@
 mod fingerprint;
 mod info;
 mod listing;
+mod tables;
 #[cfg(test)]
 mod tests;
 mod tracked;
@@ -22,6 +23,7 @@ use uuid::Uuid;
 
 pub use info::{QueryInfo, QueryKind, QueryOutcome, QueryState, SessionInfo, milliseconds};
 pub(in crate::engine) use listing::register;
+pub(in crate::engine) use tables::register_tables;
 pub use tracked::Tracked;
 
 use super::{Call, Engine};

@@ -209,9 +209,13 @@ async fn sql_reads_the_log() {
     let ann = Call { session: Some("key".into()), ..call("ann") };
     run(&engine, "SET TimeZone = 'Europe/Oslo'", &ann).await.unwrap();
     let admin = Call { principal: Some(Arc::new(Principal::new("root", Role::Admin))), ..Call::default() };
-    for function in ["merganser_queries", "merganser_sessions"] {
-        let error = run(&engine, &format!("FROM {function}()"), &ann).await.unwrap_err();
+    for table in ["merganser_queries()", "merganser_sessions()", "merganser.queries", "merganser.main.\"Sessions\""] {
+        let error = run(&engine, &format!("FROM {table}"), &ann).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+    }
+    for table in ["queries", "main.queries", "other.merganser.queries"] {
+        let error = run(&engine, &format!("FROM {table}"), &admin).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound, "{table}: {error}");
     }
     let sql = "SELECT count(*) FROM merganser_queries() WHERE user_name = 'ann' AND kind = 'update' AND outcome = 'ok' AND \
                started_at > (now() AT TIME ZONE 'UTC') - INTERVAL 1 HOUR AND text LIKE 'set timezone%'";
@@ -219,6 +223,8 @@ async fn sql_reads_the_log() {
         (sql, 1),
         ("SELECT count(*) FROM merganser_queries() WHERE state <> 'done' AND kind = 'query'", 1),
         ("SELECT count(*) FROM merganser_sessions() WHERE settings = 'TimeZone=Europe/Oslo'", 1),
+        ("SELECT count(*) FROM merganser.sessions WHERE settings = 'TimeZone=Europe/Oslo'", 1),
+        ("SELECT count(queries.id) FROM merganser.queries WHERE state <> 'done' AND kind = 'query'", 1),
         ("SELECT typeof(started_at) = 'TIMESTAMP' AND typeof(rows) = 'UBIGINT' FROM merganser_queries() LIMIT 1", 1),
     ] {
         let mut rows = start(&engine, &format!("SELECT ({sql})::INTEGER"), &admin).await;
@@ -227,4 +233,7 @@ async fn sql_reads_the_log() {
         let value = arrow::array::AsArray::as_primitive::<arrow::datatypes::Int32Type>(batch.column(0)).value(0);
         assert_eq!(value, wanted, "{sql}");
     }
+    // A table of the user's goes before ours.
+    run(&engine, "CREATE TABLE queries AS SELECT 7 AS id", &ann).await.unwrap();
+    run(&engine, "SELECT id + 1 FROM merganser.queries", &ann).await.unwrap();
 }

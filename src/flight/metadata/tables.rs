@@ -11,7 +11,7 @@ use super::super::State;
 use super::super::columns::{CATALOG_NAME, IS_AUTO_INCREMENT, IS_READ_ONLY, REMARKS, SCHEMA_NAMES, TABLE_NAME, flag};
 use super::super::encode::{Outgoing, describe, schema_bytes};
 use super::{any_catalog, batch, column};
-use crate::engine::{CATALOG, Call, Column, Filter, Relation, RelationType};
+use crate::engine::{Call, Column, Filter, Relation, RelationType};
 use crate::error::Result;
 
 /// Tables in one batch: their schemas are made as the client reads.
@@ -53,7 +53,6 @@ pub(super) async fn tables(
         table: command.table_name_filter_pattern,
     };
     let relations = state.engine.relations(filter, types, command.include_schema, call).await?;
-    let relations: Vec<Relation> = relations.into_iter().filter(|relation| is_shown(relation, call)).collect();
     let read_only = state.engine.database().read_only;
     let mut rest = relations.into_iter();
     let of_batch = Arc::clone(&schema);
@@ -62,11 +61,6 @@ pub(super) async fn tables(
         (!relations.is_empty()).then(|| build(&relations, &of_batch, read_only))
     });
     Ok(Outgoing { schema, batches: stream::iter(batches).boxed() })
-}
-
-/// A temporary one is its session's own.
-fn is_shown(relation: &Relation, call: &Call) -> bool {
-    relation.catalog != CATALOG || call.may_read(&relation.schema, &relation.name)
 }
 
 /// The types that are asked for; none for all. A word that names none is a filter that nothing passes.
