@@ -1,6 +1,8 @@
 """The crash test."""
 import argparse
+import faulthandler
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -28,6 +30,8 @@ def main() -> int:
     directory = arguments.directory or Path(tempfile.mkdtemp(prefix="merganser-crash-"))
     ends = {end: ENDS[end] for end in arguments.ends.split(",")} if arguments.ends else None
     run = Run(directory, seed, ends)
+    # For one who wants to know where it waits.
+    faulthandler.register(signal.SIGUSR1)
     until = time.monotonic() + arguments.seconds if arguments.seconds else None
     print(f"seed {seed}, in {directory}", flush=True)
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+import warnings
 from collections.abc import Callable
 
 import adbc_driver_flightsql.dbapi
@@ -32,7 +33,9 @@ class GoneError(Exception):
 
 
 # What a client library may raise; pyarrow has no one class.
-CLIENT_ERRORS = (pa.ArrowException, flight.FlightError, adbc_driver_manager.Error, KeyError, NotImplementedError, OSError)
+CLIENT_ERRORS = (pa.ArrowException, flight.FlightError, adbc_driver_manager.Error, Warning, KeyError, OSError)
+# A connection whose autocommit cannot be switched off is none that may be used.
+warnings.filterwarnings("error", "Cannot disable autocommit")
 ADBC_CODES = {
     "ALREADY_EXISTS": adbc_driver_manager.AdbcStatusCode.ALREADY_EXISTS,
     "NOT_FOUND": adbc_driver_manager.AdbcStatusCode.NOT_FOUND,
@@ -73,8 +76,7 @@ class Client(threading.Thread):
                 adbc_driver_flightsql.dbapi.connect(self.uri, autocommit=True) as self.adbc,
                 adbc_driver_flightsql.dbapi.connect(self.uri, autocommit=False) as self.transactional,
             ):
-                while not self.stopping.is_set():
-                    self.turn(self.planner.next(self.history.state))
+                self.work()
         except GoneError:
             pass
         except FindingError as error:
@@ -85,6 +87,10 @@ class Client(threading.Thread):
                 self.failure = error
         except Exception as error:
             self.failure = error
+
+    def work(self) -> None:
+        while not self.stopping.is_set():
+            self.turn(self.planner.next(self.history.state))
 
     def turn(self, operation: Operation) -> None:
         attempt = Attempt(operation.what, self.history.state, operation.after, self.position())

@@ -5,6 +5,7 @@ A row's key and version say all of it, so that a model of many rows is small, an
 
 from __future__ import annotations
 
+import functools
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -31,6 +32,7 @@ def properties(key: str, version: int) -> str:
     return f'{{"v":{version},  "k":"{key}","s":{SPELLINGS[check % 5]},"sum":{check}}}'
 
 
+@functools.lru_cache(maxsize=1 << 18)
 def row(kind: str, key: str, version: int) -> tuple[object, ...]:
     """The row in the order of its kind's columns; times are microseconds since 1970."""
     check = zlib.crc32(f"{key}/{version}".encode())

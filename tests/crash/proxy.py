@@ -26,7 +26,13 @@ class Proxy:
         while not self._gone.is_set():
             with contextlib.suppress(TimeoutError):
                 client, _ = self._listener.accept()
-                server = socket.create_connection(("127.0.0.1", self._target))
+                try:
+                    server = socket.create_connection(("127.0.0.1", self._target))
+                except OSError:
+                    # The server is gone: so is this.
+                    client.close()
+                    self._listener.close()
+                    return
                 self._ends += [client, server]
                 for source, sink in [(client, server), (server, client)]:
                     self._threads.append(threading.Thread(target=self._pass_on, args=(source, sink), daemon=True))
@@ -37,15 +43,16 @@ class Proxy:
         waiting = b""
         while not self._gone.is_set():
             try:
-                if not waiting:
-                    waiting = source.recv(65536)
-                    if not waiting:
-                        return
+                if not waiting and not (waiting := source.recv(65536)):
+                    break
                 waiting = waiting[sink.send(waiting) :]
             except TimeoutError:
                 continue
             except OSError:
-                return
+                break
+        with contextlib.suppress(OSError):
+            if not self._gone.is_set():
+                sink.shutdown(socket.SHUT_WR)
 
     def reset(self) -> None:
         """Ends the connection with RST on both sides: what is on its way is lost."""
@@ -55,6 +62,7 @@ class Proxy:
         for thread in list(self._threads):
             thread.join()
         for end in self._ends:
+            # A linger of no time: RST, and not FIN.
             end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             end.close()
         self._listener.close()

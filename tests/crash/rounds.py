@@ -31,6 +31,8 @@ KINDS = ["wstur", "s", "w", "tur"]
 ENDS = {"kill": 5, "call": 7, "term": 2, "power": 3, "stop": 1}
 # Chances to start on an empty database, and to be killed again while starting.
 ANEW, AGAIN = 0.05, 0.3
+# Chance that client processes are killed in the middle of a stream, beside the others.
+VANISH = 0.06
 WORK_SECONDS_MAX = 1.6
 PATIENCE_SECONDS = 60
 
@@ -64,7 +66,7 @@ class Plan:
             number = int(2 ** (chance.random() * 8))
             kinds, when = chance.choice(KINDS), chance.choice(["before", "after", "torn"])
             plan.call = f"{kinds}:{max(1, number // 8) if kinds == 'tur' else number}:{when}"
-            plan.seconds = 3.0
+            plan.seconds = 1.5
         if end == "power":
             plan.slow = chance.choice([0, 0, 3_000, 30_000])
         return plan
@@ -73,10 +75,10 @@ class Plan:
 class Run:
     """A run of rounds in one directory, from one seed."""
 
-    def __init__(self, directory: Path, seed: int, ends: dict[str, int] | None = None) -> None:
+    def __init__(self, directory: Path, seed: int, ends: dict[str, int] | None = None, clients: int = CLIENTS) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.directory, self.seed = directory, seed
-        self.ends = ends or ENDS
+        self.ends, self.clients = ends or ENDS, clients
         self.shim = build_shim(directory)
         # The ADBC driver's cursors complain when their server has died.
         sys.unraisablehook = lambda _: None
@@ -99,7 +101,7 @@ class Run:
         """An empty database, and clients that know of nothing."""
         shutil.rmtree(self.database.parent, ignore_errors=True)
         self.database.parent.mkdir()
-        self.planners = [Planner(number, random.Random()) for number in range(CLIENTS)]
+        self.planners = [Planner(number, random.Random()) for number in range(self.clients)]
         self.histories = []
         self.counts["databases"] += 1
 
@@ -220,12 +222,32 @@ class Run:
             clients.append(Client(planner, history, server.uri, self.position, is_ending))
         for client in clients:
             client.start()
+        if self.chance.random() < VANISH:
+            self.vanish(server)
         until = time.monotonic() + self.plan.seconds
         while time.monotonic() < until and server.process.poll() is None and not any(one.failure for one in clients):
             time.sleep(0.005)
         ending = True
         self.end(server)
         self.join(clients)
+
+    def vanish(self, server: Server) -> None:
+        """Clients in processes of their own, killed in the middle of their streams: one that makes a table, one that appends
+        to a table of others."""
+        senders = []
+        for table, mode in [("vanished", "create"), ("shared_events", "append")]:
+            command = [sys.executable, HERE / "vanish.py", str(server.uri), table, mode]
+            senders.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL))
+        for sender in senders:
+            assert sender.stdout is not None
+            # Nothing comes when the server has died before.
+            self.counts["vanished clients"] += bool(sender.stdout.readline())
+        time.sleep(self.chance.random() * 0.2)
+        for sender in senders:
+            sender.kill()
+            sender.wait()
+            assert sender.stdout is not None
+            sender.stdout.close()
 
     def end(self, server: Server) -> None:
         assert self.plan is not None
