@@ -33,6 +33,8 @@ ENDS = {"kill": 5, "call": 7, "term": 2, "power": 3, "stop": 1}
 ANEW, AGAIN = 0.05, 0.3
 # Chance that client processes are killed in the middle of a stream, beside the others.
 VANISH = 0.06
+# What the server says of a file whose making was cut off.
+CUT_OFF = ("Could not read enough bytes", "is not a valid DuckDB database file")
 WORK_SECONDS_MAX = 1.6
 PATIENCE_SECONDS = 60
 
@@ -146,11 +148,17 @@ class Run:
         try:
             return server.wait_until_ready()
         except AssertionError as error:
-            if plan.call and server.process.poll() == -signal.SIGKILL:
+            server.kill9()
+            if not self.histories and any(part in server.log() for part in CUT_OFF):
+                # The server died while it made the file; there was nothing in it. See test_crash.py.
+                self.counts["files cut off while being made"] += 1
+                self.anew()
+            elif plan.call and server.process.poll() == -signal.SIGKILL:
                 # It was to die at a call, and that came early.
                 self.counts["killed while starting"] += 1
-                return self.start(Plan("kill", plan.seconds, plan.settings)).wait_until_ready()
-            raise FindingError(f"the server does not start: {error}") from error
+            else:
+                raise FindingError(f"the server does not start: {error}") from error
+            return self.start_for_good(Plan("kill", plan.seconds, plan.settings))
 
     def is_dead(self) -> bool:
         """Whether the server has died; it may need a moment for it."""
