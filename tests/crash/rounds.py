@@ -36,7 +36,7 @@ VANISH = 0.06
 # What the server says of a file whose making was cut off.
 CUT_OFF = ("Could not read enough bytes", "is not a valid DuckDB database file")
 WORK_SECONDS_MAX = 1.6
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 180
 
 
 def build_shim(directory: Path) -> Path:
@@ -90,6 +90,7 @@ class Run:
         self.histories: list[History] = []
         self.counts: Counter[str] = Counter()
         self.round = 0
+        self.slowest_start = 0.0
         self.plan: Plan | None = None
         self.server: Server | None = None
         self.chance = random.Random(seed)
@@ -144,9 +145,11 @@ class Run:
             time.sleep(early.seconds)
             server.kill9()
             self.counts["killed while starting"] += 1
-        server = self.start(plan)
+        server, started = self.start(plan), time.monotonic()
         try:
-            return server.wait_until_ready()
+            server.wait_until_ready()
+            self.slowest_start = max(self.slowest_start, time.monotonic() - started)
+            return server
         except AssertionError as error:
             server.kill9()
             if not self.histories and any(part in server.log() for part in CUT_OFF):
@@ -367,4 +370,4 @@ class Run:
 
     def summary(self) -> str:
         counts = ", ".join(f"{count} {what}" for what, count in sorted(self.counts.items()))
-        return f"{self.round} rounds of seed {self.seed}: {counts}"
+        return f"{self.round} rounds of seed {self.seed}: {counts}, slowest start {self.slowest_start:.1f} s"
