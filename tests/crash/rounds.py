@@ -96,6 +96,8 @@ class Run:
         self.chance = random.Random(seed)
         # The database's files as the server found them, in a round whose disk is rebuilt.
         self.base: dict[str, bytes] = {}
+        # From where in the shim's log on the clients know what there is.
+        self.begun_at = 0
         self.anew()
 
     # --- the database ---
@@ -186,6 +188,8 @@ class Run:
         with flight.connect(uri) as client:
             for name, kind in SHARED.items():
                 put(client, ingest(name, kind=kind), model.arrow(kind, []))
+        # Before this, the clients' tables were not all there.
+        self.begun_at = self.position()
         shared = {name: Table(kind) for name, kind in SHARED.items()}
         self.histories = [History(planner.client, dict(shared)) for planner in self.planners]
 
@@ -197,6 +201,7 @@ class Run:
         if self.chance.random() < ANEW and self.histories:
             self.anew()
         self.plan = Plan.draw(self.chance, self.ends)
+        self.begun_at = 0
         server = self.server = self.start_for_good(self.plan)
         try:
             self.open_and_work(server)
@@ -304,11 +309,12 @@ class Run:
     def lose_power(self) -> None:
         """Rebuilds the disk as power losses at some moments would have left it, and opens each."""
         written = power.records(self.log)
-        if not written:
+        known = [record.end for record in written if record.end >= self.begun_at]
+        if not known:
             return
         acknowledged = [one.end for history in self.histories for one in history.attempts if one.end]
         moments = self.chance.sample(acknowledged, min(2, len(acknowledged)))
-        moments += [self.chance.choice(written).end, os.stat(self.log).st_size]
+        moments += [self.chance.choice(known), os.stat(self.log).st_size]
         for moment in sorted(moments):
             fate = self.chance.choice(power.FATES)
             disk = power.Disk(self.base)
