@@ -1,4 +1,4 @@
-"""Some rounds of the crash test (tests/crash), and its chosen moments; the long run is `python tests/crash --rounds 5000`."""
+"""Some rounds of the crash test (tests/crash), and its chosen moments; `python tests/crash` is the long run."""
 
 import pathlib
 import shutil

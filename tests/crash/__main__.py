@@ -1,8 +1,9 @@
-"""The crash test: clients work on a server that is killed, again and again, and nothing that it acknowledged may be missing.
+"""The crash test: clients work on a server that is killed, again and again, and nothing it acknowledged may be missing.
 
-    python tests/crash --rounds 5000 --bin target/release/merganser       # in a Python with tests/clients/requirements.txt
+    python tests/crash --rounds 5000 --bin target/release/merganser    # in a Python with tests/clients/requirements.txt
 
-README.md beside this file says what it does, what it proves, and what it does not. tests/clients/test_crash.py runs some of it.
+README.md beside this file says what it does, what it proves, and what it does not. tests/clients/test_crash.py runs
+some of it.
 """
 
 import argparse
@@ -18,7 +19,8 @@ sys.path.append(str(Path(__file__).parent.parent / "clients"))
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="tests/crash", description="Kill a server again and again, and look for what it has lost")
+    about = "Kill a server again and again, and look for what it has lost"
+    parser = argparse.ArgumentParser(prog="tests/crash", description=about)
     parser.add_argument("--rounds", type=int, default=100, help="rounds to run [100]")
     parser.add_argument("--seconds", type=float, help="stop after so many seconds")
     parser.add_argument("--seed", type=int, help="what the dice begin with [the time]")

@@ -137,8 +137,10 @@ def compare(
     `FindingError` when there is none.
     """
     clients = {str(history.client) for history in histories}
-    strangers = [name for name in found if name not in SHARED and not any(name in own_tables(int(one)) for one in clients)]
-    strangers += [f"{name}: {key}" for name in SHARED if name in found for key in found[name].rows if owner(key) not in clients]
+    own = {name for history in histories for name in own_tables(history.client)}
+    strangers = [name for name in found if name not in SHARED and name not in own]
+    shared = {name: found[name].rows for name in SHARED if name in found}
+    strangers += [f"{name}: {key}" for name, rows in shared.items() for key in rows if owner(key) not in clients]
     if strangers:
         raise FindingError(f"nobody has made these: {strangers[:5]}")
     possible = []
@@ -157,8 +159,8 @@ def compare(
     for chosen in itertools.product(*possible):
         if all(shared_dates_fit(name, found, [state for state, _ in chosen]) for name in SHARED if name in found):
             return list(chosen)
-    shared = {name: found[name].provenance for name in SHARED if name in found}
-    raise FindingError(f"the dates of the shared tables are those of no state: {shared}")
+    dates = {name: found[name].provenance for name in shared}
+    raise FindingError(f"the dates of the shared tables are those of no state: {dates}")
 
 
 def shared_dates_fit(name: str, found: dict[str, Found], states: list[State]) -> bool:

@@ -1,5 +1,5 @@
-"""Chosen moments: one client does a fixed series of operations, and the server is killed at each of its calls in turn; or the
-power fails right after each of its acknowledgements."""
+"""Chosen moments: one client does a fixed series of operations, and the server is killed at each of its calls in turn;
+or the power fails right after each of its acknowledgements."""
 
 from __future__ import annotations
 
@@ -110,7 +110,8 @@ class Chosen(Run):
             try:
                 self.verify(str(server.wait_until_ready().uri))
             except (AssertionError, FindingError) as error:
-                raise FindingError(f"killed {when} call {number} of {kinds}, see {self.database.parent}: {error}") from error
+                where = f"killed {when} call {number} of {kinds}, see {self.database.parent}"
+                raise FindingError(f"{where}: {error}") from error
             finally:
                 server.kill9()
             self.counts[f"killed {when} {kinds}"] += not ended

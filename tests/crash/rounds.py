@@ -180,7 +180,8 @@ class Run:
         with flight.connect(uri) as client:
             chosen = check.compare(check.observe(client), self.histories, position)
         self.counts["in flight"] += sum(len(history.candidates()) > 1 for history in self.histories)
-        self.counts["in flight, stored"] += sum(attempt is not None and attempt.after is state for state, attempt in chosen)
+        stored = sum(attempt is not None and attempt.after is state for state, attempt in chosen)
+        self.counts["in flight, stored"] += stored
         return [state for state, _ in chosen]
 
     def begin(self, uri: str) -> None:
@@ -226,8 +227,7 @@ class Run:
                 self.begin(server.uri)
         except CLIENT_ERRORS as error:
             if self.plan.call and self.is_dead():
-                # Nothing is known of the work before: it is checked after the next start. A database that is not yet begun
-                # starts anew.
+                # The work before is checked after the next start. A database that is not yet begun starts anew.
                 if not self.histories:
                     self.anew()
                 return
@@ -274,14 +274,15 @@ class Run:
                     raise FindingError("the server did not stop well")
             else:
                 time.sleep(self.chance.random() * 1.4)
+        died = server.process.poll() == -signal.SIGKILL
         if server.process.poll() is None:
             server.kill9()
         elif server.process.returncode not in (0, -signal.SIGKILL):
             raise FindingError(f"the server ended by itself, with {server.process.returncode}")
-        died_at_call = self.plan.call and server.process.returncode == -signal.SIGKILL
         self.counts[f"ends: {self.plan.end}"] += 1
-        if died_at_call:
-            self.counts[f"at calls {self.plan.call.split(':')[0]} {self.plan.call.split(':')[2]}" if self.plan.call else ""] += 1
+        if self.plan.call and died:
+            kinds, _, when = self.plan.call.split(":")
+            self.counts[f"at calls {kinds} {when}"] += 1
 
     def join(self, clients: list[Client]) -> None:
         for client in clients:
