@@ -9,7 +9,7 @@ import time
 import pyarrow as pa
 import pytest
 
-from support import Server, action, ingest, path, put, some_events
+from support import Server, action, count, ingest, path, put, some_events
 
 CRASH = pathlib.Path(__file__).parent.parent / "crash"
 sys.path.append(str(CRASH))
@@ -75,6 +75,33 @@ def test_a_file_whose_making_was_cut_off(tmp_path, call):
     server = Server([database], tmp_path, "again")
     try:
         server.wait_until_ready()
+    finally:
+        server.kill9()
+
+
+@pytest.mark.xfail(strict=True, reason="a log whose last commit, which nobody was told of, lacks a page is refused whole")
+@pytest.mark.parametrize("hole", ["middle", "end"])
+def test_a_log_whose_unsynced_end_lacks_a_page(tmp_path, hole):
+    """After a power loss any page may be missing that no sync had reached; what came before them is acknowledged."""
+    database = tmp_path / "torn.duckdb"
+    log = tmp_path / "torn.duckdb.wal"
+    server = Server([database], tmp_path, "first").wait_until_ready()
+    with server.flight() as client:
+        put(client, path("events", "kept"), some_events(["acknowledged"]))
+        synced = log.stat().st_size
+        # Stands for a commit that the power loss comes before the sync of.
+        put(client, ingest("kept", mode="append"), some_events([f"in flight {number}" for number in range(500)]))
+    server.kill9()
+    content = log.read_bytes()
+    start = (synced // power.PAGE + 1) * power.PAGE
+    end = start + power.PAGE if hole == "middle" else len(content)
+    assert end <= len(content)
+    log.write_bytes(content[:start] + bytes(end - start) + content[end:])
+    server = Server([database], tmp_path, "again")
+    try:
+        server.wait_until_ready()
+        with server.flight() as client:
+            assert count(client, "kept") == 1
     finally:
         server.kill9()
 
