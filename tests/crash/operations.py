@@ -105,7 +105,7 @@ class Planner:
         self.version += 1
         draw = self.chance.random()
         if draw < large:
-            size = self.chance.randint(4_000, 25_000)
+            size = self.chance.randint(4_000, 16_000)
         elif draw < 0.25:
             size = self.chance.randint(100, 2_500)
         else:
