@@ -43,6 +43,8 @@ def main() -> int:
     run = Run(directory, seed, ends)
     # For one who wants to know where it waits.
     faulthandler.register(signal.SIGUSR1)
+    # So that no server is left over when it is stopped.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
     until = time.monotonic() + arguments.seconds if arguments.seconds else None
     print(f"seed {seed}, in {directory}", flush=True)
     try:
