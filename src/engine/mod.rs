@@ -29,6 +29,7 @@ mod query;
 mod recovery;
 mod session;
 mod slots;
+mod startup;
 mod statement;
 #[cfg(test)]
 mod tests;
