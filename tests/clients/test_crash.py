@@ -65,7 +65,6 @@ def test_a_lost_log_is_found(tmp_path):
         server.kill9()
 
 
-@pytest.mark.xfail(strict=True, reason="a death while the database file is made leaves one that no start opens")
 @pytest.mark.parametrize("call", ["w:1:before", "w:2:torn", "w:3:before"])
 def test_a_file_whose_making_was_cut_off(tmp_path, call):
     database = tmp_path / "data" / "new.duckdb"
@@ -79,7 +78,6 @@ def test_a_file_whose_making_was_cut_off(tmp_path, call):
         server.kill9()
 
 
-@pytest.mark.xfail(strict=True, reason="a log whose last commit, which nobody was told of, lacks a page is refused whole")
 @pytest.mark.parametrize("hole", ["middle", "end"])
 def test_a_log_whose_unsynced_end_lacks_a_page(tmp_path, hole):
     """After a power loss any page may be missing that no sync had reached; what came before them is acknowledged."""
@@ -106,7 +104,6 @@ def test_a_log_whose_unsynced_end_lacks_a_page(tmp_path, hole):
         server.kill9()
 
 
-@pytest.mark.xfail(strict=True, reason="a row of the stream that a later batch replaces counts as one of the table")
 def test_what_every_batch_counts_as_replaced(flight, table):
     """`rows_replaced` are rows of the table, however often the stream has their key, and however it is told of progress."""
     answers = {}
