@@ -20,7 +20,8 @@
 //! * [`engine`]: the only folder that names DuckDB. Its threads, queries, statements, sessions and transactions, tables, and the
 //!   transaction of an ingest; `engine/types` is what clients get of each type, `engine/parameters` what they may send, `engine/listing`
 //!   what there is; `engine/guard` decides what a caller's statement may do, on the plan that DuckDB has bound it to;
-//!   `engine/queries` is the query log; `engine/timezone` is what DuckDB's ICU extension would add; `engine/ffi.rs` has the `unsafe` that DuckDB needs.
+//!   `engine/startup` makes a new file, and mends the log that a crash has left, before DuckDB opens them; `engine/queries` is the
+//!   query log; `engine/timezone` is what DuckDB's ICU extension would add; `engine/ffi.rs` has the `unsafe` that DuckDB needs.
 //! * [`tables`]: kinds of tables, their columns, names. [`proto`]: the messages of `merganser.v1`. [`error`]: the one error. [`batch`]: what a batch weighs.
 //!
 //! # Follow a DoPut

@@ -134,12 +134,14 @@ fn present(message: &str) -> String {
     let limit = name_limit(message);
     let message = limit.as_deref().unwrap_or(message);
     let is_marker = |line: &str| !line.is_empty() && line.chars().all(|c| c == '^' || c == '~');
+    let missing = missing_table(message);
     // Far from every name of the user's, DuckDB suggests a table of its own, or of the server's.
     let is_noise = |line: &str| {
         line.is_empty()
             || line.starts_with("LINE ")
             || line.starts_with("Did you mean \"pg_")
             || line.starts_with("Did you mean \"_")
+            || missing.is_some_and(|missing| suggests(line, missing))
     };
     let lines = message.lines().map(str::trim).filter(|line| !is_noise(line) && !is_marker(line));
     let mut text = lines.collect::<Vec<_>>().join("; ");
@@ -201,6 +203,21 @@ fn closing(text: &str) -> usize {
     text.len()
 }
 
+/// The table or view that a message misses.
+fn missing_table(message: &str) -> Option<&str> {
+    let (_, rest) = message.split_once(" with name ")?;
+    let (name, _) = rest.split_once(" does not exist")?;
+    Some(name.trim_matches('"'))
+}
+
+/// Whether a line suggests the very name that is missing: DuckDB's suggestions may be of tables that were dropped, or that nobody has
+/// committed yet.
+fn suggests(line: &str, missing: &str) -> bool {
+    let last = |name: &str| name.rsplit('.').next().unwrap_or_default().trim_matches('"').to_lowercase();
+    let suggestion = line.strip_prefix("Did you mean \"").and_then(|rest| rest.strip_suffix("\"?"));
+    suggestion.is_some_and(|suggestion| last(suggestion) == last(missing))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -253,6 +270,20 @@ mod tests {
         ] {
             assert_eq!(present(message), expected);
             assert_eq!(classify(DuckDBError::ResourceOutOfMemory, message), ErrorKind::ResourceExhausted);
+        }
+    }
+
+    #[test]
+    fn a_table_that_is_missing_is_not_suggested() {
+        for (suggestion, shown) in
+            [("merganser.ev_3_a", false), ("EV_3_a", false), ("merganser.main.ev_3_b", true), ("ev_3_a2", true)]
+        {
+            let message = format!(
+                "Catalog Error: Table with name ev_3_a does not exist!\nDid you mean \"{suggestion}\"?\n\nLINE 1: x"
+            );
+            let present = present(&message);
+            assert_eq!(present.contains("Did you mean"), shown, "{present}");
+            assert!(present.starts_with("Catalog Error: Table with name ev_3_a does not exist!"), "{present}");
         }
     }
 }

@@ -32,6 +32,7 @@ mod query;
 mod recovery;
 mod session;
 mod slots;
+mod startup;
 mod statement;
 mod stats;
 #[cfg(test)]

@@ -15,7 +15,7 @@ use super::threads::{Threads, Use};
 use super::work::{OPTIMIZER, QUERY_MEMORY};
 use super::{
     CATALOG, Database, Engine, Inner, cancel::Watchdog, disk, format, guard, import, ingest, metadata,
-    session::Sessions, slots, timezone, types,
+    session::Sessions, slots, startup, timezone, types,
 };
 use crate::config::{Config, Engine as EngineConfig};
 use crate::error::{Error, Result};
@@ -30,6 +30,7 @@ impl Engine {
         let engine = &config.engine;
         // DuckDB's workers start with it.
         let instance = Use::Statements.run(|| Ok(options(engine, &database).build(&Environment::new()?)?))?;
+        startup::prepare(&instance, &database)?;
         attach(&instance, &database)?;
         let imports = Arc::new(import::Imports::default());
         let connection = instance.connect()?;
@@ -184,7 +185,13 @@ fn explain(error: duckdb_neo::Error, path: Option<&Path>) -> Error {
         )
     } else {
         let reason = error.message.lines().next().unwrap_or_default();
-        format!("cannot open database file {shown}: {reason}")
+        // A start for writing has looked at the log before.
+        let hint = if error.message.contains("Corrupt WAL file") {
+            "; start a server without --read-only once, which mends what a power loss leaves"
+        } else {
+            ""
+        };
+        format!("cannot open database file {shown}: {reason}{hint}")
     };
     Error::precondition(message).with_source(error)
 }

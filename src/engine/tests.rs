@@ -189,6 +189,23 @@ async fn replace_keeps_the_last_and_error_keeps_all() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_replaced_is_counted_alike_however_the_client_is_told() {
+    let config = config();
+    let engine = open(&config);
+    for every_batch in [false, true] {
+        let create = request(Mode::Replace, OnDuplicate::Skip);
+        ingest(&engine, &config.ingest, create, &[events(&["old", "kept"], "old")]).await.unwrap();
+        let append = Request { every_batch, ..request(Mode::Append, OnDuplicate::Replace) };
+        // The table's `old` is replaced once, and what the stream has of it is replaced by the stream.
+        let batches = [&["old", "new"], &["new", "old"], &["newer", "old"]].map(|keys| events(keys, "stream"));
+        let outcome = ingest(&engine, &config.ingest, append, &batches).await.unwrap();
+        assert_eq!(outcome, Outcome { received: 6, inserted: 2, duplicate: 3, replaced: 1 }, "{every_batch}");
+        assert_eq!(numbers(&engine, "SELECT count(*) FROM events WHERE event_name = 'stream'").await, [3]);
+        assert_eq!(numbers(&engine, "SELECT row_count FROM _metadata").await, [4]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn concurrent_appends_store_a_key_once() {
     let config = config();
     let engine = open(&config);

@@ -36,12 +36,14 @@ PROFILES_SCHEMA = pa.schema(
 class Server:
     """One `merganser serve` process."""
 
-    def __init__(self, arguments, directory, name):
+    def __init__(self, arguments, directory, name, environment=()):
+        """`environment` is added to that of the server."""
         self.stdout_path = directory / f"{name}.stdout"
         self.log_path = directory / f"{name}.log"
         command = [os.environ["MERGANSER_BIN"], "serve", "--listen", "127.0.0.1:0", *map(str, arguments)]
         # Nothing of the caller's own configuration, and temporary files where the test can see them.
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("MERGANSER_")}
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("MERGANSER_")}
+        environment = inherited | dict(environment)
         environment |= {"TMPDIR": str(directory), "XDG_CONFIG_HOME": str(directory), "XDG_DATA_HOME": str(directory)}
         environment["MERGANSER_LOG"] = os.environ.get("MERGANSER_LOG", "info")
         with self.stdout_path.open("wb") as stdout, self.log_path.open("wb") as log:

@@ -92,6 +92,38 @@ def test_a_conflict_is_told(pair, made):
     assert rows(other, f"SELECT n FROM {made}") == [(2,)]
 
 
+@pytest.mark.parametrize("first", ["insert", "delete", "ingest"])
+def test_what_is_committed_while_the_first_statement_waits_is_no_conflict(pair, adbc, table, first):
+    """A transaction sees the state after its first wait for a table, and not the one before."""
+    one, other = pair
+
+    def write(connection, key):
+        values = f"('a', TIMESTAMP '2024-01-01 00:00:00', 'user', '{key}', NULL)"
+        if first == "insert":
+            return run(connection, f"INSERT INTO {table} VALUES {values}")
+        if first == "delete":
+            return run(connection, f"DELETE FROM {table} WHERE insert_id = '{key}'")
+        with connection.cursor() as cursor:
+            return cursor.adbc_ingest(table, some_events([key]), mode="append")
+
+    with adbc.cursor() as cursor:
+        cursor.adbc_ingest(table, some_events(["x", "y", "kept"]), mode="create")
+    keys = ["x", "y"] if first == "delete" else ["new", "other"]
+    assert write(one, keys[0]) == 1
+    written = []
+    waiting = threading.Thread(target=lambda: written.append(write(other, keys[1])))
+    waiting.start()
+    waiting.join(0.5)
+    assert not written, "it did not wait"
+    one.commit()
+    waiting.join()
+    assert written == [1]
+    other.commit()
+    left = 1 if first == "delete" else 5
+    assert scalar(adbc, f"SELECT count(*) FROM {table}") == left
+    assert scalar(adbc, f"SELECT row_count FROM _metadata WHERE table_name = '{table}'") == left
+
+
 def test_closing_rolls_back(server, adbc, made):
     with connect(server, autocommit=False) as connection:
         run(connection, f"INSERT INTO {made} VALUES (1)")

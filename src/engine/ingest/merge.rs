@@ -24,6 +24,8 @@ pub(super) struct Table {
     pub(super) place: TablePlace,
     /// Whether this transaction made it: then no row of it is older than the stream.
     pub(super) is_new: bool,
+    /// Where the stream's rows enter the table before its end: the row id from which on they are its own.
+    pub(super) own_from: Option<i64>,
 }
 
 impl Table {
@@ -96,7 +98,7 @@ fn replace(work: &Work, table: &Table, fresh: Option<&Source>, suspects: Option<
     if keys.is_empty() {
         return Ok(Outcome::default());
     }
-    // On a new table what goes are rows of this very stream, which its later rows replace: duplicates, not replaced ones.
+    let own = own_rows(work, table, suspects)?;
     let gone = work.execute(&format!("DELETE FROM {into} WHERE {key} IN ({})", keys.join(" UNION ALL ")))?;
     let mut stored = 0;
     if let Some(fresh) = fresh {
@@ -111,11 +113,31 @@ fn replace(work: &Work, table: &Table, fresh: Option<&Source>, suspects: Option<
             suspects.from
         ))?;
     }
-    Ok(if table.is_new {
-        Outcome { inserted: stored.saturating_sub(gone), ..Outcome::default() }
-    } else {
-        Outcome { inserted: stored.saturating_sub(gone), replaced: gone, ..Outcome::default() }
-    })
+    // Rows of this very stream, which its later rows replace, are duplicates, and not replaced ones.
+    let replaced = if table.is_new { 0 } else { gone.saturating_sub(own) };
+    Ok(Outcome { inserted: stored.saturating_sub(gone), replaced, ..Outcome::default() })
+}
+
+/// Rows of the table that came with this stream, and have the keys of later ones.
+fn own_rows(work: &Work, table: &Table, suspects: Option<&Source>) -> Result<u64> {
+    let (Some(first), Some(suspects)) = (table.own_from, suspects) else { return Ok(0) };
+    let (into, key) = (table.sql(), table.key());
+    let sql = format!(
+        "SELECT count(*) FROM {into} WHERE rowid >= {first} AND {key} IN (SELECT {key} FROM {})",
+        suspects.from
+    );
+    number(work, &sql).map(|count| u64::try_from(count).unwrap_or_default())
+}
+
+/// The row id from which on new rows are those of the stream that begins: they grow, and those of an open transaction come last.
+pub(super) fn next_row_id(work: &Work, table: &Table) -> Result<i64> {
+    number(work, &format!("SELECT coalesce(max(rowid), -1) + 1 FROM {}", table.sql()))
+}
+
+fn number(work: &Work, sql: &str) -> Result<i64> {
+    let batches = work.collect(sql, Parameters::None)?;
+    let column = batches.first().and_then(|batch| batch.column(0).as_primitive_opt::<Int64Type>());
+    column.and_then(|column| column.values().first().copied()).ok_or_else(|| Error::internal("a count has no value"))
 }
 
 /// Fails on the first row of the stream whose key is in the table or came before in the stream.

@@ -13,7 +13,7 @@ use crate::tables::Kind;
 impl Target {
     /// The table of this name, which is there.
     pub(super) fn existing(&self, name: String) -> Table {
-        Table { name, kind: self.kind, place: self.place.clone(), is_new: false }
+        Table { name, kind: self.kind, place: self.place.clone(), is_new: false, own_from: None }
     }
 
     /// The name of its lock: managed tables by their name alone, others with their schema before it.
@@ -29,7 +29,7 @@ impl Target {
 
     /// The table, which is made.
     pub(super) fn created(&self) -> Table {
-        Table { name: self.table.clone(), kind: self.kind, place: self.place.clone(), is_new: true }
+        Table { name: self.table.clone(), kind: self.kind, place: self.place.clone(), is_new: true, own_from: None }
     }
 }
 

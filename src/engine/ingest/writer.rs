@@ -15,7 +15,7 @@ use crate::engine::session::Wants;
 use crate::engine::work::{CancelOnDrop, Work};
 use crate::engine::{Call, Engine, metadata};
 use crate::error::{Error, Result};
-use crate::ingest::Mode;
+use crate::ingest::{Mode, OnDuplicate};
 
 /// Takes the chunks of one stream; dropping it before the commit stores nothing.
 #[derive(Debug)]
@@ -171,12 +171,12 @@ impl Stream {
                 Some(running)
             }
         };
-        work.enter_transaction()?;
+        work.check_transaction()?;
         let way = choose_way(&work, &target)?;
         let memory_bytes_max = work.engine.stage_bytes_max;
         let fresh = Stage::new("__ingest_fresh", &target.schema, memory_bytes_max);
         let suspects = Stage::new("__ingest_suspects", &target.schema, memory_bytes_max);
-        let stream = Self { work, target, way, fresh, suspects, written, inserted: 0, replaced: 0, id };
+        let mut stream = Self { work, target, way, fresh, suspects, written, inserted: 0, replaced: 0, id };
         match stream.begin_live() {
             Ok(()) => Ok(Begun::Stream(Box::new(stream))),
             Err(error) => {
@@ -187,14 +187,22 @@ impl Stream {
     }
 
     /// Opens the transaction that is open for the whole stream, unless the client has one open.
-    fn begin_live(&self) -> Result<()> {
-        let Way::Live { table, .. } = &self.way else { return Ok(()) };
+    fn begin_live(&mut self) -> Result<()> {
+        let Way::Live { table, .. } = &mut self.way else { return Ok(()) };
         if self.work.in_transaction() {
+            self.work.enter_transaction()?;
             self.work.mark_written();
         } else {
             self.work.execute("BEGIN TRANSACTION")?;
         }
-        if table.is_new { create_table(&self.work, &self.target, table) } else { Ok(()) }
+        if table.is_new {
+            return create_table(&self.work, &self.target, table);
+        }
+        if table.kind.is_managed() && self.target.on_duplicate == OnDuplicate::Replace {
+            let _slot = self.work.slot()?;
+            table.own_from = Some(merge::next_row_id(&self.work, table)?);
+        }
+        Ok(())
     }
 
     /// Takes messages until the commit, or until the client is gone: then nothing of it stays.
@@ -341,6 +349,7 @@ impl Stream {
         let _slot = self.work.slot()?;
         let lock = self.work.lock_table(&self.target.lock_name())?;
         let _lock = self.work.keep_lock(lock);
+        self.work.enter_transaction()?;
         let work = &self.work;
         work.transaction(|| merge_staged(work, &self.target, fresh.as_ref(), suspects.as_ref(), received))
     }

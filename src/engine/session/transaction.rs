@@ -111,22 +111,26 @@ impl Work {
         }
     }
 
-    /// Begins the lane's transaction in DuckDB, if it has one that is not begun yet.
+    /// # Errors
+    /// `FailedPrecondition` when the lane's transaction has failed.
+    pub(in crate::engine) fn check_transaction(&self) -> Result<()> {
+        let reason = self.lane().and_then(|lane| lane.with_transaction(|transaction| transaction.failed.clone()));
+        reason.flatten().map_or(Ok(()), |reason| Err(failed(&reason)))
+    }
+
+    /// Begins the lane's transaction in DuckDB, if it has one that is not begun yet. Whoever needs a table's lock waits for it
+    /// before: the transaction sees the table as it is now, and conflicts with what others commit later.
     ///
     /// # Errors
     /// `FailedPrecondition` for one that has failed.
     pub(in crate::engine) fn enter_transaction(&self) -> Result<()> {
+        self.check_transaction()?;
         let Some(lane) = self.lane() else { return Ok(()) };
-        let state = lane.with_transaction(|transaction| (transaction.begun, transaction.failed.clone()));
-        match state {
-            Some((_, Some(reason))) => Err(failed(&reason)),
-            Some((false, None)) => {
-                self.execute("BEGIN TRANSACTION")?;
-                lane.with_transaction(|transaction| transaction.begun = true);
-                Ok(())
-            }
-            _ => Ok(()),
+        if lane.with_transaction(|transaction| transaction.begun) == Some(false) {
+            self.execute("BEGIN TRANSACTION")?;
+            lane.with_transaction(|transaction| transaction.begun = true);
         }
+        Ok(())
     }
 
     /// SQL's BEGIN, on a session's lane.

@@ -27,6 +27,11 @@ impl Work {
         let Read { statement, statement_type, targets, insert } = read;
         bound::check(&statement, bound)?;
         if let Some(insert) = insert {
+            if self.in_transaction() {
+                // Before its query begins the transaction: what others commit while it waits must not be a conflict.
+                let lock = self.lock_table(&insert.table.to_lowercase())?;
+                self.keep_lock(lock);
+            }
             return Ok(Execution::Insert(insert));
         }
         if statement_type == StatementType::Transaction {
@@ -35,6 +40,13 @@ impl Work {
         if writes(statement_type) {
             self.engine.disk.check()?;
         }
+        self.check_transaction()?;
+        // Before the transaction begins, for the same reason.
+        let locks = self.lock_targets(&targets)?;
+        let _locks = match self.lane() {
+            Some(lane) => lane.keep_locks(locks),
+            None => locks,
+        };
         self.enter_transaction()?;
         if matches!(statement_type, StatementType::Set | StatementType::VariableSet) {
             return self.set(&statement, sql).map(Execution::Done);
@@ -49,11 +61,6 @@ impl Work {
         // What makes or fills a table of the user's has no metadata to follow.
         let follows = gate::may_change_tables(statement_type)
             || targets.iter().any(|target| matches!(target.verb, Verb::Delete | Verb::Drop | Verb::Replace));
-        let locks = self.lock_targets(&targets)?;
-        let _locks = match self.lane() {
-            Some(lane) => lane.keep_locks(locks),
-            None => locks,
-        };
         let deleted_from =
             targets.iter().filter(|target| target.verb == Verb::Delete).map(|target| target.name.as_str());
         if self.in_transaction() {
