@@ -149,6 +149,8 @@ pub(in crate::engine) fn options(config: &EngineConfig, database: &Database) -> 
         .option("allow_community_extensions", "false")
         .option("memory_limit", config.memory_limit.as_u64().to_string() + "B")
         .option("threads", config.threads.to_string())
+        // A checkpoint without a marker in the log cannot be told from a damaged disk when it is broken off: see `startup/blocks.rs`.
+        .option("auto_checkpoint_skip_wal_threshold", u64::MAX.to_string())
         .option("max_expression_depth", config.expression_depth_max.to_string())
         .option("checkpoint_threshold", config.checkpoint_threshold.as_u64().to_string() + "B");
     // Without a directory DuckDB would make one of its own where the process was started.
@@ -171,13 +173,13 @@ pub(in crate::engine) fn attach(instance: &Instance, database: &Database) -> Res
     }
     match instance.attach(attachment) {
         Ok(_) => Ok(()),
-        Err(error) => Err(explain(error, database.path.as_deref())),
+        Err(error) => Err(explain(error, database)),
     }
 }
 
 /// The one clear line for a file that cannot be opened.
-fn explain(error: duckdb_neo::Error, path: Option<&Path>) -> Error {
-    let shown = path.map(|path| path.display().to_string()).unwrap_or_default();
+fn explain(error: duckdb_neo::Error, database: &Database) -> Error {
+    let shown = database.path.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
     let message = if error.message.contains("Could not set lock on file") {
         let holder = holder(&error.message).unwrap_or_else(|| "another process".to_owned());
         format!(
@@ -186,7 +188,7 @@ fn explain(error: duckdb_neo::Error, path: Option<&Path>) -> Error {
     } else {
         let reason = error.message.lines().next().unwrap_or_default();
         // A start for writing has looked at the log before.
-        let hint = if error.message.contains("Corrupt WAL file") {
+        let hint = if database.read_only && error.message.contains("Corrupt ") {
             "; start a server without --read-only once, which mends what a power loss leaves"
         } else {
             ""

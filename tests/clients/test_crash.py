@@ -45,6 +45,13 @@ def test_the_power_fails_after_an_acknowledgement(tmp_path):
     assert Chosen(tmp_path, seed=7).power_loss_at_each_acknowledgement(["lost"]) > 10
 
 
+def test_the_power_fails_in_a_sync(tmp_path):
+    """Pages of what is not synced yet are missing, from the log and the file."""
+    chosen = Chosen(tmp_path, seed=7)
+    assert chosen.power_loss_in_each_sync(["torn"], step=2) > 10
+    assert chosen.counts["torn logs mended"], "no log lacked a page"
+
+
 def test_what_is_lost_is_found(tmp_path, monkeypatch):
     """The test itself: a disk on which no sync ever ends has lost something."""
     records = power.records

@@ -121,10 +121,22 @@ class Chosen(Run):
 
     def power_loss_at_each_acknowledgement(self, fates: Iterable[str]) -> int:
         """Answers how many there were. An answer that does not wait for the sync comes before it is in the log."""
+        self.run_until_the_power_fails()
+        moments = [one.end for one in self.histories[0].attempts if one.end is not None]
+        return self.lose_power_at(moments, fates)
+
+    def power_loss_in_each_sync(self, fates: Iterable[str], step: int = 1) -> int:
+        """Right after a sync has begun, where the most is not on the disk yet; answers how many there were."""
+        self.run_until_the_power_fails()
+        moments = [one.end for one in power.records(self.log) if one.kind == "s" and one.end > self.begun_at]
+        return self.lose_power_at(moments[::step], fates)
+
+    def run_until_the_power_fails(self) -> None:
         if not self.run_script(Plan("power", 0, SETTINGS, slow=SLOW_MICROSECONDS)):
             raise FindingError("the server died")
+
+    def lose_power_at(self, moments: list[int], fates: Iterable[str]) -> int:
         written = power.records(self.log)
-        moments = [one.end for one in self.histories[0].attempts if one.end is not None]
         for moment in moments:
             for fate in fates:
                 disk = power.Disk(self.base)

@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, fcntl_lock};
 
 use super::log_format::{self, Contents, Rest};
-use super::{failed, free_name, is_there, sync_directory, with};
+use super::{blocks, failed, free_name, is_there, sync_directory, with};
 use crate::error::{Error, Result};
 
 /// Mends the logs beside a database's file, which no server has open.
@@ -37,17 +37,24 @@ pub(super) fn mend(file: &Path) -> Result<()> {
         return Ok(());
     }
     // DuckDB says who has it.
-    let Some(_held) = hold(file)? else { return Ok(()) };
+    let Some(held) = hold(file)? else { return Ok(()) };
     let later_bytes = later.metadata().map_or(0, |metadata| metadata.len());
-    let Some(is_marked) = mend_one(&log, later_bytes > 0)? else { return Ok(()) };
-    if is_marked {
-        // What was committed during a checkpoint that was broken off, or not cleared away.
+    let Some(Ended { marker }) = mend_one(&log, later_bytes > 0)? else { return Ok(()) };
+    if let Some(marker) = marker {
+        // The checkpoint was broken off, or is not cleared away. Others may have committed meanwhile.
+        blocks::mend(&held, file, marker)?;
         mend_one(&later, false).map(drop)
     } else if later_bytes > 0 {
         set_aside(&later)
     } else {
         Ok(())
     }
+}
+
+/// How a log ends once it is mended.
+struct Ended {
+    /// If it ends with the marker of a checkpoint: where that one's root is.
+    marker: Option<u64>,
 }
 
 /// Takes the lock that DuckDB takes of a file; none if another process has it.
@@ -57,10 +64,10 @@ fn hold(file: &Path) -> Result<Option<File>> {
     Ok(fcntl_lock(&held, FlockOperation::NonBlockingLockExclusive).is_ok().then_some(held))
 }
 
-/// Mends one log; tells whether it ends with the marker of a checkpoint then, or none if nothing is known of it.
-fn mend_one(log: &Path, has_later: bool) -> Result<Option<bool>> {
+/// Mends one log, which may not be there; none if it is of a version that nothing is known of.
+fn mend_one(log: &Path, has_later: bool) -> Result<Option<Ended>> {
     if !is_there(log) {
-        return Ok(Some(false));
+        return Ok(Some(Ended { marker: None }));
     }
     let unreadable = |error| failed("cannot read the log", log, error);
     let file = File::options().read(true).write(true).open(log).map_err(unreadable)?;
@@ -68,20 +75,20 @@ fn mend_one(log: &Path, has_later: bool) -> Result<Option<bool>> {
         tracing::debug!(log = %log.display(), "the log is of another version, and DuckDB's to read");
         return Ok(None);
     };
-    let Contents { length, committed, is_marked, rest } = contents;
+    let Contents { length, committed, marker, rest } = contents;
     let damaged_at = match rest {
         Rest::Nothing => length,
         Rest::Unfinished => committed,
         Rest::Damaged(at) => at,
     };
     if rest != Rest::Nothing {
-        if (has_later && !is_marked) || log_format::has_later_commit(&file, damaged_at).map_err(unreadable)? {
+        if (has_later && marker.is_none()) || log_format::has_later_commit(&file, damaged_at).map_err(unreadable)? {
             return Err(damaged_before_commits(log, damaged_at, committed));
         }
         cut(log, &file, &contents)?;
     }
     file.sync_all().map_err(|error| failed("cannot sync", log, error))?;
-    Ok(Some(is_marked))
+    Ok(Some(Ended { marker }))
 }
 
 /// Cuts off what follows the last whole commit.

@@ -18,6 +18,8 @@ const TYPE_FIELD: [u8; 2] = [100, 0];
 const TYPE_VERSION: u8 = 98;
 const TYPE_CHECKPOINT: u8 = 99;
 const TYPE_FLUSH: u8 = 100;
+/// The entry of a checkpoint is shorter than this.
+const MARKER_BYTES_MAX: usize = 64;
 /// What entries end with.
 const END: [u8; 2] = [0xff, 0xff];
 /// All of a flush's own bytes.
@@ -30,8 +32,8 @@ pub(super) struct Contents {
     pub(super) length: u64,
     /// Where the last complete commit ends that only complete ones come before.
     pub(super) committed: u64,
-    /// Whether that is the marker of a checkpoint.
-    pub(super) is_marked: bool,
+    /// If that is the marker of a checkpoint: what the data file's header says once it is done.
+    pub(super) marker: Option<u64>,
     /// What comes after it.
     pub(super) rest: Rest,
 }
@@ -51,7 +53,7 @@ pub(super) enum Rest {
 pub(super) fn read<File: Read + Seek>(file: File) -> io::Result<Option<Contents>> {
     let mut log = Log::open(file)?;
     let Some(head) = log.head()? else { return Ok(None) };
-    let mut contents = Contents { length: log.length, committed: 0, is_marked: false, rest: Rest::Nothing };
+    let mut contents = Contents { length: log.length, committed: 0, marker: None, rest: Rest::Nothing };
     let mut at = match head {
         Head::Entries(at) => at,
         Head::Rest(rest) => {
@@ -59,17 +61,18 @@ pub(super) fn read<File: Read + Seek>(file: File) -> io::Result<Option<Contents>
             return Ok(Some(contents));
         }
     };
-    let mut before = 0;
+    let mut marker = None;
     log.seek(at)?;
     while at < log.length {
         match log.entry(at)? {
-            Entry::Whole { word, end } => {
+            Entry::Whole { is_flush: true, end, .. } => {
                 at = end;
-                if word == TYPE_FLUSH {
-                    contents.committed = end;
-                    contents.is_marked = before == TYPE_CHECKPOINT;
-                }
-                before = word;
+                contents.committed = end;
+                contents.marker = marker.take();
+            }
+            Entry::Whole { marker: found, end, .. } => {
+                at = end;
+                marker = found;
             }
             Entry::CutOff => {
                 contents.rest = Rest::Unfinished;
@@ -117,9 +120,10 @@ enum Head {
 }
 
 enum Entry {
-    /// One of this type, whose checksum is right.
+    /// Its checksum is right.
     Whole {
-        word: u8,
+        is_flush: bool,
+        marker: Option<u64>,
         end: u64,
     },
     /// The file is shorter than it says.
@@ -168,22 +172,23 @@ impl<File: Read + Seek> Log<File> {
             return Ok(Entry::CutOff);
         }
         let mut sum = Checksum::default();
-        let mut start = [0; TYPE_FIELD.len() + 1];
+        let mut start = Vec::new();
         let mut unread = size;
         let mut piece = [0; 4096];
         while unread > 0 {
             let now = piece.len().min(usize::try_from(unread).unwrap_or(usize::MAX));
             self.reader.read_exact(&mut piece[..now])?;
             if unread == size {
-                start.copy_from_slice(&piece[..=TYPE_FIELD.len()]);
+                start.extend_from_slice(&piece[..now.min(MARKER_BYTES_MAX)]);
             }
             sum.add(&piece[..now]);
             unread -= now as u64;
         }
-        if sum.0 != checksum || start[..TYPE_FIELD.len()] != TYPE_FIELD {
+        if sum.0 != checksum || !start.starts_with(&TYPE_FIELD) {
             return Ok(Entry::Damaged);
         }
-        Ok(Entry::Whole { word: start[TYPE_FIELD.len()], end: at + FRAME_BYTES + size })
+        let marker = Fields { bytes: &start }.marker();
+        Ok(Entry::Whole { is_flush: start == FLUSH, marker, end: at + FRAME_BYTES + size })
     }
 
     fn number(&mut self) -> io::Result<u64> {
@@ -216,7 +221,7 @@ impl<File: Read + Seek> Log<File> {
     }
 }
 
-/// Fields of the first entry: the number of each, then its value, in seven bits a byte.
+/// Fields of an entry: the number of each, then its value, in seven bits a byte.
 struct Fields<'a> {
     bytes: &'a [u8],
 }
@@ -236,6 +241,16 @@ impl Fields<'_> {
                 _ => return None,
             }
         }
+    }
+
+    /// Where the checkpoint that an entry is the marker of has its root: block and place in one, as the data file's header has it; none
+    /// if this is no such entry.
+    fn marker(&mut self) -> Option<u64> {
+        if self.field()? != 100 || self.value()? != u64::from(TYPE_CHECKPOINT) || self.field()? != 101 {
+            return None;
+        }
+        // Left out when it is 0.
+        if self.field()? == 100 { self.value() } else { Some(0) }
     }
 
     fn field(&mut self) -> Option<u16> {
@@ -282,7 +297,7 @@ impl Checksum {
     }
 }
 
-fn checksum_of(bytes: &[u8]) -> u64 {
+pub(super) fn checksum_of(bytes: &[u8]) -> u64 {
     let mut sum = Checksum::default();
     sum.add(bytes);
     sum.0
@@ -345,7 +360,7 @@ mod tests {
         let first = [head(2), commit(26, &[1; 5000])].concat();
         let both = [first.as_slice(), &commit(26, &[2; 13])].concat();
         let whole =
-            Contents { length: both.len() as u64, committed: both.len() as u64, is_marked: false, rest: Rest::Nothing };
+            Contents { length: both.len() as u64, committed: both.len() as u64, marker: None, rest: Rest::Nothing };
         assert_eq!(read_bytes(&both), Some(whole));
         for length in first.len() + 1..both.len() {
             let found = read_bytes(&both[..length]).unwrap();
@@ -376,12 +391,15 @@ mod tests {
 
     #[test]
     fn a_checkpoints_marker_is_told() {
-        let unmarked = [head(2), commit(26, &[1; 20])].concat();
-        let marked = [unmarked.as_slice(), &commit(TYPE_CHECKPOINT, &[101, 0, 1])].concat();
-        assert!(!read_bytes(&unmarked).unwrap().is_marked);
-        assert!(read_bytes(&marked).unwrap().is_marked);
-        // It is one only once it is whole.
-        assert!(!read_bytes(&marked[..marked.len() - 1]).unwrap().is_marked);
+        let before = [head(2), commit(26, &[1; 20])].concat();
+        let marker = |root: &[u8]| commit(TYPE_CHECKPOINT, &[[101, 0].as_slice(), root, &END].concat());
+        let whole = [before.as_slice(), &marker(&[100, 0, 0x85, 0x02])].concat();
+        assert_eq!(read_bytes(&before).unwrap().marker, None);
+        assert_eq!(read_bytes(&whole).unwrap().marker, Some(0x105));
+        assert_eq!(read_bytes(&[head(2), marker(&[])].concat()).unwrap().marker, Some(0));
+        // It is one only once it is whole, and at the end.
+        assert_eq!(read_bytes(&whole[..whole.len() - 1]).unwrap().marker, None);
+        assert_eq!(read_bytes(&[whole, commit(26, &[1; 20])].concat()).unwrap().marker, None);
     }
 
     #[test]

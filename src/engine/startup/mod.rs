@@ -1,7 +1,8 @@
 //! What is done to the files of a database before DuckDB opens them, when the server starts: a file that is not there is made so
-//! that a start that is killed meanwhile leaves nothing behind ([`new_file`]), and the unfinished end that a crash or a power loss left in the
-//! write-ahead log is cut off ([`log`]).
+//! that a start that is killed meanwhile leaves nothing behind ([`new_file`]), the unfinished end that a crash or a power loss left in the
+//! write-ahead log is cut off ([`log`]), and what a checkpoint has half written is mended ([`blocks`]).
 
+mod blocks;
 mod log;
 mod log_format;
 mod new_file;
@@ -87,7 +88,11 @@ mod tests {
     }
 
     pub(super) fn execute(instance: &Instance, sql: &str) {
-        instance.connect().unwrap().execute(sql, Parameters::None).unwrap();
+        try_execute(instance, sql).unwrap();
+    }
+
+    pub(super) fn try_execute(instance: &Instance, sql: &str) -> Result<()> {
+        Ok(instance.connect()?.execute(sql, Parameters::None).map(drop)?)
     }
 
     pub(super) fn count(instance: &Instance, sql: &str) -> i64 {
