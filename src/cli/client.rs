@@ -378,15 +378,15 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_more_than_a_user() {
+    fn a_user_is_more_than_a_token_and_a_file_more_than_both() {
         let folder = tempfile::tempdir().unwrap();
         let mut args = ServerArgs::at("grpc://x");
         assert_eq!(args.authorization().unwrap(), None);
+        args.token = "one".to_owned();
+        assert_eq!(args.authorization().unwrap().unwrap(), "Bearer one");
         args.user = Some("ada".to_owned());
         args.password = "pw".to_owned();
         assert_eq!(args.authorization().unwrap().unwrap(), "Basic YWRhOnB3");
-        args.token = "one".to_owned();
-        assert_eq!(args.authorization().unwrap().unwrap(), "Bearer one");
         args.token_file = Some(folder.path().join("token"));
         assert!(args.authorization().unwrap_err().message().ends_with("token: no such file or directory"));
         fs::write(folder.path().join("token"), "two\n").unwrap();
