@@ -391,12 +391,12 @@ mod tests {
 
     #[test]
     fn a_checkpoints_marker_is_told() {
-        let unmarked = [head(2), commit(26, &[1; 20])].concat();
-        let marker = |root: &[u8]| commit(TYPE_CHECKPOINT, &[[101, 0].as_slice(), root, &END].concat());
-        let marked = [unmarked.as_slice(), &marker(&[100, 0, 0x85, 0x02])].concat();
-        assert_eq!(read_bytes(&unmarked).unwrap().marker, None);
+        let plain = [head(2), commit(26, &[1; 20])].concat();
+        let mark = |root: &[u8]| commit(TYPE_CHECKPOINT, &[[101, 0].as_slice(), root, &END].concat());
+        let marked = [plain.as_slice(), &mark(&[100, 0, 0x85, 0x02])].concat();
+        assert_eq!(read_bytes(&plain).unwrap().marker, None);
         assert_eq!(read_bytes(&marked).unwrap().marker, Some(0x105));
-        assert_eq!(read_bytes(&[head(2), marker(&[])].concat()).unwrap().marker, Some(0));
+        assert_eq!(read_bytes(&[head(2), mark(&[])].concat()).unwrap().marker, Some(0));
         // It is one only once it is whole, and at the end.
         assert_eq!(read_bytes(&marked[..marked.len() - 1]).unwrap().marker, None);
         assert_eq!(read_bytes(&[marked, commit(26, &[1; 20])].concat()).unwrap().marker, None);
