@@ -149,7 +149,7 @@ fn options(config: &EngineConfig, database: &Database) -> InstanceBuilder {
         .option("memory_limit", config.memory_limit.as_u64().to_string() + "B")
         .option("threads", config.threads.to_string())
         // A checkpoint without a marker in the log cannot be told from a damaged disk when it is broken off: see `startup/blocks.rs`.
-        .option("auto_checkpoint_skip_wal_threshold", u64::MAX.to_string())
+        .option("auto_checkpoint_skip_wal_threshold", i64::MAX.to_string())
         .option("max_expression_depth", config.expression_depth_max.to_string())
         .option("checkpoint_threshold", config.checkpoint_threshold.as_u64().to_string() + "B");
     // Without a directory DuckDB would make one of its own where the process was started.
