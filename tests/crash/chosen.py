@@ -79,6 +79,7 @@ class Chosen(Run):
     def run_script(self, plan: Plan) -> bool:
         """Whether the script came to its end."""
         self.anew()
+        self.log.unlink(missing_ok=True)
         self.plan = plan
         self.chance = random.Random(self.seed)
         server = self.server = self.start(Plan("kill", 0, SETTINGS)).wait_until_ready()
