@@ -149,6 +149,9 @@ fn present(message: &str) -> String {
     if let Some(own) = text.strip_prefix("Permission Error: ") {
         text = own.to_owned();
     }
+    if text.starts_with("TransactionContext Error: Conflict on ") {
+        text += " Another transaction has changed the same rows, or the same table's metadata, since this one began: roll back, and try again";
+    }
     if text.len() > MESSAGE_BYTES_MAX {
         text.truncate(text.floor_char_boundary(MESSAGE_BYTES_MAX));
         text.push('…');
@@ -271,6 +274,13 @@ mod tests {
             assert_eq!(present(message), expected);
             assert_eq!(classify(DuckDBError::ResourceOutOfMemory, message), ErrorKind::ResourceExhausted);
         }
+    }
+
+    #[test]
+    fn a_conflict_says_what_to_do() {
+        let message = present("TransactionContext Error: Conflict on update!");
+        assert!(message.starts_with("TransactionContext Error: Conflict on update! Another transaction"), "{message}");
+        assert!(message.ends_with("try again"), "{message}");
     }
 
     #[test]
