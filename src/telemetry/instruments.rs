@@ -65,6 +65,9 @@ metrics_table! {
     STATEMENTS_OPEN Gauge "merganser_statements_open" [""] "Statements, plans and ingests that are open, those that wait for their client included.";
     STATEMENTS_RUNNING Gauge "merganser_statements_running" [""] "Statements that DuckDB works for now (limit: engine.statements_max).";
     STATEMENTS_WAITING Gauge "merganser_statements_waiting" [""] "Statements that wait for their turn (limit: engine.statements_queue_max).";
+    STATEMENTS Counter "merganser_statements_total" ["`kind`: `query`, `update`, `ingest`; `outcome`: `ok`, `cancelled`, `timeout`, `error`"] "Statements and ingest streams of the query log that have ended.";
+    STATEMENT_SECONDS Histogram "merganser_statement_seconds" ["`kind`"] "Time of them, their waiting and their reading included.";
+    STATEMENT_ROWS Counter "merganser_statement_rows_total" [""] "Rows that they returned, changed or stored.";
     ENGINE_THREADS Gauge "merganser_engine_threads" ["`pool`: `statements`, `ingests`; `state`: `busy`, `idle`"] "Threads of the engine, without DuckDB's own workers.";
     DUCKDB_MEMORY Gauge "merganser_duckdb_memory_bytes" ["`tag`: what DuckDB uses it for"] "Memory of DuckDB's buffers.";
     DUCKDB_MEMORY_LIMIT Gauge "merganser_duckdb_memory_limit_bytes" [""] "What DuckDB's buffers may take (engine.memory_limit).";

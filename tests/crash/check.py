@@ -18,7 +18,7 @@ from support import action, query
 # What each table was when all of it was looked at last: most are the same a round later.
 SEEN: dict[str, tuple[pa.Table, dict[str, int]]] = {}
 VERSION = re.compile(r'^\{"v":(\d+),')
-SERVER_TABLES = {"_metadata", "_ingests"}
+SERVER_TABLES = {"_format", "_ingests", "_metadata"}
 COLUMNS = {
     "events": "event_name, event_time, distinct_id, insert_id, properties",
     "profiles": "distinct_id, properties, last_seen",

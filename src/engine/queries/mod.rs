@@ -29,6 +29,7 @@ pub use tracked::Tracked;
 use super::{Call, Engine};
 use crate::config;
 use crate::error::Error;
+use crate::telemetry::instruments;
 use tracked::{Entry, Subject};
 
 /// The statements that run, and those that have ended last.
@@ -127,9 +128,9 @@ impl Queries {
     fn report(&self, info: &QueryInfo) {
         let kind = info.kind.word();
         let outcome = info.outcome.map_or("", QueryOutcome::word);
-        metrics::counter!("merganser_statements_total", "kind" => kind, "outcome" => outcome).increment(1);
-        metrics::histogram!("merganser_statement_seconds", "kind" => kind).record(info.total.as_secs_f64());
-        metrics::counter!("merganser_statement_rows_total").increment(info.rows);
+        metrics::counter!(instruments::STATEMENTS, "kind" => kind, "outcome" => outcome).increment(1);
+        metrics::histogram!(instruments::STATEMENT_SECONDS, "kind" => kind).record(info.total.as_secs_f64());
+        metrics::counter!(instruments::STATEMENT_ROWS).increment(info.rows);
         // Neither a client that reads slowly nor one that sends slowly makes a statement slow.
         let took = info.queued + info.running;
         if self.config.slow.is_zero() || took <= self.config.slow || info.kind == QueryKind::Ingest {
