@@ -166,7 +166,7 @@ fn events(descriptor: &[u8]) -> Vec<u8> {
         ("properties", text([r#"{"a": [1, 2.5, "x"]}"#, "{}"])),
     ])
     .expect("a batch");
-    let mut messages = batches_to_flight_data(&batch.schema(), vec![batch]).expect("flight data");
+    let mut messages = batches_to_flight_data(&batch.schema(), [&batch]).expect("flight data");
     messages[0].flight_descriptor = FlightDescriptor::decode(descriptor).ok();
     parts(&messages)
 }

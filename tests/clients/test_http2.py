@@ -1,0 +1,196 @@
+"""Abuse of HTTP/2 by clients that write its frames themselves: whatever they do, others are served, and memory stays."""
+
+import contextlib
+import pathlib
+import socket
+import struct
+import time
+
+import pytest
+from pyarrow import flight
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+DATA, HEADERS, RESET, SETTINGS, PING, WINDOW, CONTINUATION = 0, 1, 3, 4, 6, 8, 9
+END_STREAM, END_HEADERS, ACK = 1, 4, 1
+INITIAL_WINDOW = 4
+SERVICE = "/arrow.flight.protocol.FlightService/"
+# What one abuser may make the server keep.
+MEMORY_MIB = 128
+
+
+def frame(kind, flags=0, stream=0, payload=b""):
+    return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
+
+
+def header(name, value):
+    """A literal of HPACK, neither indexed nor compressed."""
+
+    def text(value):
+        value = value.encode()
+        # Lengths from 127 on go on in further bytes.
+        if len(value) < 127:
+            return bytes([len(value)]) + value
+        length, rest = b"\x7f", len(value) - 127
+        while rest >= 128:
+            length, rest = length + bytes([rest % 128 + 128]), rest // 128
+        return length + bytes([rest]) + value
+
+    return b"\x00" + text(name) + text(value)
+
+
+def call(method):
+    fields = {":method": "POST", ":scheme": "http", ":path": SERVICE + method, ":authority": "localhost"}
+    fields |= {"content-type": "application/grpc", "te": "trailers"}
+    return b"".join(header(name, value) for name, value in fields.items())
+
+
+def message(payload):
+    return struct.pack(">BI", 0, len(payload)) + payload
+
+
+def ticket(sql):
+    """A `Ticket` of less than 128 bytes."""
+    return message(bytes([0x0A, len(sql)]) + sql.encode())
+
+
+class Abuser:
+    """A connection that speaks HTTP/2 as far as it is told to."""
+
+    def __init__(self, server, settings=b""):
+        self.socket = socket.create_connection(("127.0.0.1", server.port), timeout=30)
+        self.send(PREFACE + frame(SETTINGS, payload=settings) + frame(SETTINGS, ACK))
+
+    def send(self, data):
+        self.socket.sendall(data)
+
+    def send_while_open(self, data, times):
+        """Whether all of it was taken."""
+        self.socket.settimeout(5)
+        try:
+            for _ in range(times):
+                self.send(data)
+        except OSError:
+            return False
+        return True
+
+    def read(self, seconds):
+        """What the server says in this time, or until it closes the connection."""
+        self.socket.settimeout(0.2)
+        said, deadline = b"", time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            with contextlib.suppress(TimeoutError):
+                try:
+                    more = self.socket.recv(1 << 16)
+                except ConnectionError:
+                    return said
+                if not more:
+                    return said
+                said += more
+        return said
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.socket.close()
+
+
+def resident_mib(server):
+    status = pathlib.Path(f"/proc/{server.pid}/status").read_text(encoding="utf-8")
+    return int(status.split("VmRSS:")[1].split()[0]) // 1024
+
+
+@pytest.fixture
+def quiet(server):
+    """The server, which answers others and has not grown at the end."""
+    with server.flight() as client:
+        one(client)
+        before = resident_mib(server)
+        yield server
+        one(client)
+        grown = resident_mib(server) - before
+    with server.flight() as client:
+        one(client)
+    assert grown < MEMORY_MIB, f"{grown} MiB more"
+
+
+def one(client):
+    assert client.do_get(flight.Ticket(b"SELECT 1 AS one")).read_all().to_pydict() == {"one": [1]}
+
+
+def test_the_frames_are_right(quiet):
+    with Abuser(quiet) as client:
+        client.send(frame(HEADERS, END_HEADERS, 1, call("DoGet")))
+        client.send(frame(DATA, END_STREAM, 1, ticket("SELECT 'here I am'")))
+        said = client.read(1)
+        assert b"here I am" in said
+
+
+def test_streams_that_are_reset_at_once(quiet):
+    """Rapid reset: each stream begins a call and takes it back."""
+    with Abuser(quiet) as client:
+        for stream in range(1, 40_001, 2):
+            opened = frame(HEADERS, END_HEADERS, stream, call("DoGet"))
+            opened += frame(DATA, END_STREAM, stream, ticket("SELECT count(*) FROM range(100000)"))
+            if not client.send_while_open(opened + frame(RESET, 0, stream, struct.pack(">I", 8)), 1):
+                break
+        client.read(1)
+
+
+def test_headers_without_an_end(quiet):
+    with Abuser(quiet) as client:
+        client.send(frame(HEADERS, 0, 1, call("DoGet")))
+        more = frame(CONTINUATION, 0, 1, header("x-more", "x" * 16_000))
+        assert not client.send_while_open(more, 20_000), "320 MB of headers were taken"
+
+
+def test_headers_beyond_the_limit(quiet):
+    with Abuser(quiet) as client:
+        client.send(frame(HEADERS, 0, 1, call("DoGet")))
+        for number in range(8):
+            flags = END_HEADERS if number == 7 else 0
+            client.send(frame(CONTINUATION, flags, 1, header("x-more", "x" * 16_000)))
+        # 431, or the end of the connection; no answer to a call.
+        assert b"grpc-status" not in client.read(1)
+
+
+@pytest.mark.parametrize("kind", [PING, SETTINGS, WINDOW])
+def test_floods_that_want_answers(quiet, kind):
+    """The answers are never read."""
+    payload = {PING: b"12345678", SETTINGS: b"", WINDOW: struct.pack(">I", 1)}[kind]
+    with Abuser(quiet) as client:
+        client.send_while_open(frame(kind, payload=payload) * 1000, 1000)
+
+
+def test_empty_data_without_an_end(quiet):
+    with Abuser(quiet) as client:
+        client.send(frame(HEADERS, END_HEADERS, 1, call("DoPut")))
+        client.send_while_open(frame(DATA, 0, 1) * 1000, 1000)
+
+
+def test_a_result_that_is_never_read(quiet):
+    """A window of nothing: the query waits, and holds no more than its buffer."""
+    settings = struct.pack(">HI", INITIAL_WINDOW, 0)
+    with contextlib.ExitStack() as stack:
+        for _ in range(10):
+            client = stack.enter_context(Abuser(quiet, settings))
+            client.send(frame(HEADERS, END_HEADERS, 1, call("DoGet")))
+            client.send(frame(DATA, END_STREAM, 1, ticket("SELECT range, repeat('x', 100) FROM range(10000000)")))
+        client.read(2)
+
+
+def test_a_message_that_is_announced_and_does_not_come(quiet):
+    """One of 900 MB, of which there is a byte: nothing is set aside for it."""
+    with contextlib.ExitStack() as stack:
+        for _ in range(10):
+            client = stack.enter_context(Abuser(quiet))
+            client.send(frame(HEADERS, END_HEADERS, 1, call("DoPut")))
+            client.send(frame(DATA, 0, 1, struct.pack(">BI", 0, 900_000_000) + b"x"))
+        client.read(1)
+
+
+def test_frames_that_are_none(quiet):
+    for garbage in (b"\xff" * 4096, frame(DATA, 0, 1, b"no stream"), frame(HEADERS, END_HEADERS, 2, b"\xff\xff"), frame(99) * 1000):
+        with Abuser(quiet) as client:
+            client.send(garbage)
+            client.read(1)
