@@ -425,7 +425,7 @@ pub struct Ingest {
     /// The same for all streams together.
     #[serde(with = "text::size")]
     pub memory: ByteSize,
-    /// Time after which a stream whose client sends nothing is rolled back.
+    /// Time after which a DoPut whose client sends nothing is ended; an ingest is rolled back.
     #[serde(with = "text::duration")]
     pub idle_timeout: Duration,
     /// `ingest_id`s whose result is remembered; the oldest are forgotten first.

@@ -19,7 +19,7 @@ use super::observe::IngestTally;
 use super::ticket::decode_any;
 use super::{State, put, status};
 use crate::engine::{Call, Outcome};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::ingest::{Ingest, Progress, Request};
 use crate::proto::v1;
 
@@ -251,12 +251,7 @@ impl Incoming {
     }
 
     async fn next(&mut self) -> Result<Option<arrow_flight::decode::DecodedFlightData>> {
-        let next = tokio::time::timeout(self.idle_timeout, self.decoder.next()).await.map_err(|_| {
-            Error::new(
-                ErrorKind::DeadlineExceeded,
-                format!("the stream was silent for {:?} (ingest.idle_timeout): nothing is stored", self.idle_timeout),
-            )
-        })?;
+        let next = put::heard(self.idle_timeout, self.decoder.next()).await?;
         match next.transpose() {
             Ok(message) => {
                 if let Some(message) = &message {

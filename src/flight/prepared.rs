@@ -179,7 +179,7 @@ async fn read_parameters(state: &State, first: FlightData, messages: Streaming<F
     let mut decoder = FlightDataDecoder::new(decodable);
     let bytes_max = state.config.query.parameters_bytes_max;
     let (mut batches, mut bytes, mut columns): (Vec<RecordBatch>, u64, usize) = (Vec::new(), 0, 0);
-    while let Some(message) = decoder.next().await {
+    while let Some(message) = put::heard(state.budget.idle_timeout(), decoder.next()).await? {
         let message = message.map_err(|error| match error {
             FlightError::Tonic(cause) => status::into_error(&cause, message_bytes_max),
             error => Error::invalid(format!("cannot read the parameters: {error}")).with_source(error),

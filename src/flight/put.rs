@@ -1,4 +1,7 @@
-//! DoPut's first message, and updates. Ingest streams are in [`super::ingest`].
+//! DoPut's first message, how long each one may take to come, and updates. Ingest streams are in [`super::ingest`].
+
+use std::future::Future;
+use std::time::Duration;
 
 use arrow_flight::sql::DoPutUpdateResult;
 use arrow_flight::{FlightData, PutResult};
@@ -7,11 +10,21 @@ use tonic::Streaming;
 
 use super::{State, statement};
 use crate::engine::{Bound, Call};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
+
+/// The next message of a stream, as long as it is not silent for longer than `ingest.idle_timeout`.
+pub(super) async fn heard<T>(idle_timeout: Duration, message: impl Future<Output = T>) -> Result<T> {
+    tokio::time::timeout(idle_timeout, message).await.map_err(|_| {
+        Error::new(
+            ErrorKind::DeadlineExceeded,
+            format!("the stream was silent for {idle_timeout:?} (ingest.idle_timeout): nothing is stored"),
+        )
+    })
+}
 
 /// The message that carries the descriptor.
 pub(super) async fn first_message(state: &State, messages: &mut Streaming<FlightData>) -> Result<FlightData> {
-    match messages.message().await {
+    match heard(state.budget.idle_timeout(), messages.message()).await? {
         Ok(Some(first)) => Ok(first),
         Ok(None) => Err(Error::invalid("the stream is empty: its first message carries the descriptor")),
         Err(status) => Err(super::status::into_error(&status, state.config.server.message_bytes_max.as_u64())),

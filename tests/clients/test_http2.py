@@ -194,3 +194,13 @@ def test_frames_that_are_none(quiet):
         with Abuser(quiet) as client:
             client.send(garbage)
             client.read(1)
+
+
+@pytest.mark.parametrize("sent", [b"", struct.pack(">BI", 0, 900_000) + b"x"])
+def test_a_stream_that_does_not_go_on_is_ended(server_factory, sent):
+    server = server_factory("--memory", "--set", "ingest.idle_timeout=1s")
+    with Abuser(server) as client:
+        client.send(frame(HEADERS, END_HEADERS, 1, call("DoPut")) + frame(DATA, 0, 1, sent))
+        said = client.read(4)
+    # grpc-status, whose name HPACK may compress, comes with the message.
+    assert b"ingest.idle_timeout" in said, said
