@@ -65,20 +65,21 @@ class Soak:
         return {"MB": round(self.server.status_mb("VmRSS")), "threads": threads, "descriptors": descriptors}
 
     def minute(self, minute):
-        """One minute of everything; what the server holds near its end, and what each kind of client reports."""
+        """One minute of everything; what the server holds in the middle of it, and what each kind of client reports."""
         seconds, each = self.options.seconds, self.options.clients // 4
         common = ["--server", self.server.uri, "--clients", str(each), "--seconds", str(seconds - 1), "--warmup", "1"]
         running = {
             kind: subprocess.Popen([self.options.load, *common, *words], stdout=subprocess.PIPE, text=True)
             for kind, words in self.kinds(minute).items()
         }
-        for kind in ("events", "rows") if minute else ():
-            self.merganser("query", f"DROP TABLE {kind}_{minute - 1}")
         try:
-            running["put"].wait(timeout=seconds * 0.9)
+            running["put"].wait(timeout=seconds / 2)
         except subprocess.TimeoutExpired:
             pass
+        # While all of them are there: the statements below wait for their turn.
         held, reports = self.held(), {}
+        for kind in ("events", "rows") if minute else ():
+            self.merganser("query", f"DROP TABLE {kind}_{minute - 1}")
         for kind, process in running.items():
             reports[kind] = json.loads(process.communicate()[0])
             if process.returncode:
