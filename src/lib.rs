@@ -23,6 +23,7 @@
 //!   `engine/startup` makes a new file, and mends the log that a crash has left, before DuckDB opens them; `engine/queries` is the
 //!   query log; `engine/timezone` is what DuckDB's ICU extension would add; `engine/ffi.rs` has the `unsafe` that DuckDB needs.
 //! * [`tables`]: kinds of tables, their columns, names. [`proto`]: the messages of `merganser.v1`. [`error`]: the one error. [`batch`]: what a batch weighs.
+//!   `files`: names and places of files.
 //!
 //! # Follow a DoPut
 //!
@@ -80,6 +81,7 @@ pub mod cli;
 pub mod config;
 pub mod engine;
 pub mod error;
+mod files;
 pub mod flight;
 pub mod ingest;
 pub mod proto;

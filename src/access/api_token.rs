@@ -1,7 +1,5 @@
 //! The text of API tokens: `mgt_<id>_<secret>`, with 256 random bits of secret.
 
-use std::fmt::Write as _;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
@@ -33,9 +31,9 @@ impl std::fmt::Debug for NewToken {
 impl NewToken {
     /// Makes one.
     pub fn random() -> Result<Self> {
-        let id = hexadecimal(&random::<ID_BYTES>()?);
+        let id = hex::encode(random::<ID_BYTES>()?);
         let secret = URL_SAFE_NO_PAD.encode(random::<SECRET_BYTES>()?);
-        Ok(Self { sha256: hexadecimal(&digest(&secret)), text: format!("{PREFIX}{id}_{secret}"), id })
+        Ok(Self { sha256: hex::encode(digest(&secret)), text: format!("{PREFIX}{id}_{secret}"), id })
     }
 }
 
@@ -49,15 +47,7 @@ pub(super) fn digest(secret: &str) -> [u8; 32] {
     Sha256::digest(secret.as_bytes()).into()
 }
 
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
-/// The bytes of [`hexadecimal`] text of a digest.
+/// The bytes of a digest in hexadecimal.
 pub(super) fn digest_of_text(text: &str) -> Option<[u8; 32]> {
     if text.len() != 64 || !text.is_ascii() {
         return None;

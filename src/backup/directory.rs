@@ -6,10 +6,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
-use rustix::fs::{FlockOperation, flock, statvfs};
+use rustix::fs::{FlockOperation, flock};
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
+use crate::files::{free_bytes, is_taken};
 
 /// The file whose lock is held while a backup is made.
 const LOCK_FILE: &str = ".lock";
@@ -106,11 +107,10 @@ impl Directory {
     pub(super) fn begin(self, name: &str, bytes: u64, stays_free: ByteSize) -> Result<Partial> {
         check_name(name)?;
         let target = self.path.join(name);
-        if target.symlink_metadata().is_ok() {
+        if is_taken(&target) {
             return Err(Error::already_exists(format!("there is a backup {name:?} already")));
         }
-        let disk = statvfs(&self.path).map_err(|error| failed("cannot look at", &self.path, error.into()))?;
-        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        let free = free_bytes(&self.path).map_err(|error| failed("cannot look at", &self.path, error))?;
         if free < bytes.saturating_add(stays_free.as_u64()) {
             return Err(Error::exhausted(format!(
                 "a backup takes about {}, and the disk of backup.directory has {} free, of which {stays_free} stay free \

@@ -1,6 +1,5 @@
 //! What a backup says about itself, and whether it is true.
 
-use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -68,7 +67,7 @@ impl Manifest {
     pub(super) fn write(&self, directory: &Path) -> Result<()> {
         let cannot = |error| Error::internal("cannot write the manifest").with_source(error);
         let text = serde_json::to_string_pretty(self).map_err(cannot)? + "\n";
-        let sums = format!("{}  {DATA_FILE}\n{}  {MANIFEST_FILE}\n", self.sha256, hex(&Sha256::digest(&text)));
+        let sums = format!("{}  {DATA_FILE}\n{}  {MANIFEST_FILE}\n", self.sha256, hex::encode(Sha256::digest(&text)));
         for (name, text) in [(MANIFEST_FILE, text), (SUMS_FILE, sums)] {
             let path = directory.join(name);
             fs::write(&path, text).map_err(|error| failed("cannot write", &path, error))?;
@@ -91,7 +90,7 @@ impl Manifest {
             )));
         }
         let sum = sum_of(&sums, MANIFEST_FILE).ok_or_else(|| damaged(format!("{SUMS_FILE} lacks {MANIFEST_FILE}")))?;
-        if sum != hex(&Sha256::digest(&text)) {
+        if sum != hex::encode(Sha256::digest(&text)) {
             return Err(damaged(format!("{MANIFEST_FILE} is not what it was when the backup was made")));
         }
         let manifest: Self =
@@ -164,7 +163,7 @@ impl FileDigest {
             check()?;
             let read = source.read(&mut block).map_err(|error| failed("cannot read", file, error))?;
             if read == 0 {
-                return Ok(Self { bytes, sha256: hex(&hasher.finalize()) });
+                return Ok(Self { bytes, sha256: hex::encode(hasher.finalize()) });
             }
             hasher.update(&block[..read]);
             copy.write_all(&block[..read]).map_err(|error| failed("cannot write the copy of", file, error))?;
@@ -199,12 +198,4 @@ fn format_of(text: &str) -> Option<u32> {
 fn sum_of<'a>(sums: &'a str, name: &str) -> Option<&'a str> {
     let mut lines = sums.lines().filter_map(|line| line.split_once("  "));
     lines.find(|(_, file)| *file == name).map(|(sum, _)| sum)
-}
-
-/// Bytes in hexadecimal.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("a String takes all that is written");
-        text
-    })
 }

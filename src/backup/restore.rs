@@ -11,6 +11,7 @@ use super::manifest::{DATA_FILE, FileDigest, Manifest, verify};
 use crate::config::Engine as EngineConfig;
 use crate::engine::settle;
 use crate::error::{Error, Result};
+use crate::files::{directory_of, is_taken, with_ending};
 
 /// What a database has beside its file while it is in use, or after a crash.
 const BESIDE: &[&str] = &[".wal", ".wal.checkpoint", ".wal.recovery"];
@@ -29,10 +30,9 @@ pub fn restore(
 ) -> Result<(Manifest, Option<PathBuf>)> {
     // What a link leads to is what is replaced.
     let target = &fs::canonicalize(target).unwrap_or_else(|_| target.to_owned());
-    let is_there = |path: &Path| path.symlink_metadata().is_ok();
     let old: Vec<PathBuf> = std::iter::once(target.to_owned())
-        .chain(BESIDE.iter().map(|end| with(target, end)))
-        .filter(|path| is_there(path))
+        .chain(BESIDE.iter().map(|end| with_ending(target, end)))
+        .filter(|path| is_taken(path))
         .collect();
     if let (Some(first), false) = (old.first(), replace) {
         return Err(Error::already_exists(format!(
@@ -41,11 +41,11 @@ pub fn restore(
         )));
     }
     // Held until the end, so that no server opens it meanwhile.
-    let _held = if is_there(target) { Some(take(target, config)?) } else { None };
+    let _held = if is_taken(target) { Some(take(target, config)?) } else { None };
     let manifest = verify(backup, config)?;
-    let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let parent = directory_of(target);
     fs::create_dir_all(parent).map_err(|error| failed("cannot make directory", parent, error))?;
-    let copy = with(target, &format!(".restoring-{}", Uuid::new_v4().simple()));
+    let copy = with_ending(target, format!(".restoring-{}", Uuid::new_v4().simple()));
     let placed = copy_to(backup, &manifest, &copy).and_then(|()| {
         let kept = if old.is_empty() { None } else { Some(keep(target)?) };
         fs::rename(&copy, target).map_err(|error| failed("cannot name", target, error))?;
@@ -87,31 +87,21 @@ fn copy_to(backup: &Path, manifest: &Manifest, copy: &Path) -> Result<()> {
 /// Gives what is at `target` a second name, and moves its log there; answers the name.
 fn keep(target: &Path) -> Result<PathBuf> {
     let names = std::iter::once(".before-restore".to_owned()).chain((2..).map(|n| format!(".before-restore-{n}")));
-    let mut names = names.map(|end| with(target, &end));
-    let kept = names.find(|name| {
-        let taken = |path: &Path| path.symlink_metadata().is_ok();
-        !taken(name) && !BESIDE.iter().any(|end| taken(&with(name, end)))
-    });
+    let mut names = names.map(|end| with_ending(target, &end));
+    let kept = names.find(|name| !is_taken(name) && !BESIDE.iter().any(|end| is_taken(&with_ending(name, end))));
     let kept = kept.ok_or_else(|| Error::internal("there is no name left"))?;
     // A log without its file would be taken for one of the new file's, so it goes first. There is one only when the old file cannot be
     // opened.
     for end in BESIDE {
-        let from = with(target, end);
-        if from.symlink_metadata().is_ok() {
-            fs::rename(&from, with(&kept, end)).map_err(|error| failed("cannot move", &from, error))?;
+        let from = with_ending(target, end);
+        if is_taken(&from) {
+            fs::rename(&from, with_ending(&kept, end)).map_err(|error| failed("cannot move", &from, error))?;
         }
     }
-    if target.symlink_metadata().is_ok() {
+    if is_taken(target) {
         // A second name, so that there is always a file under the first; not every file system has them.
         let linked = fs::hard_link(target, &kept).or_else(|_| fs::rename(target, &kept));
         linked.map_err(|error| failed("cannot keep", target, error))?;
     }
     Ok(kept)
-}
-
-/// `<path><end>`.
-fn with(path: &Path, end: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(end);
-    name.into()
 }

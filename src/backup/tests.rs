@@ -8,7 +8,7 @@ use bytesize::ByteSize;
 use sha2::{Digest, Sha256};
 
 use super::directory::{Directory, check_name};
-use super::manifest::{FileDigest, Manifest, hex};
+use super::manifest::{FileDigest, Manifest};
 use super::{create, list, verify};
 use crate::access::{Principal, Role};
 use crate::config::Config;
@@ -74,7 +74,7 @@ fn manifest() -> Manifest {
 
 /// Writes the text of a manifest with the sums that it has to have.
 fn write(directory: &Path, text: &str) {
-    let sum = hex(&Sha256::digest(text));
+    let sum = hex::encode(Sha256::digest(text));
     fs::write(directory.join("manifest.json"), text).unwrap();
     fs::write(directory.join("SHA256SUMS"), format!("{}  data.duckdb\n{sum}  manifest.json\n", "ab".repeat(32)))
         .unwrap();

@@ -20,6 +20,7 @@ use super::threads::Use;
 use super::work::{CancelOnDrop, Work, quote};
 use super::{CATALOG, Call, Engine};
 use crate::error::{Error, Result};
+use crate::files::with_ending;
 
 /// The right to copy the database, on a thread of the engine's.
 pub struct Copier(Work);
@@ -69,10 +70,8 @@ impl Copier {
             let [bytes] = rows(self.0.connection(), sql)?.pop().unwrap_or_default();
             return Ok(bytes.parse().unwrap_or_default());
         };
-        let mut log = path.as_os_str().to_owned();
-        log.push(".wal");
         let size = |path: &Path| path.metadata().map(|metadata| metadata.len()).unwrap_or_default();
-        Ok(size(path) + size(Path::new(&log)))
+        Ok(size(path) + size(&with_ending(path, ".wal")))
     }
 
     /// Copies everything in one snapshot into `file`, which is not there yet; answers what the snapshot holds. The file is complete

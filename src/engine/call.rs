@@ -52,6 +52,11 @@ impl Call {
         self.may(Operation::Read(&access::table_name(schema, table))).is_ok()
     }
 
+    /// Whether the caller may see some tables only.
+    pub fn is_restricted(&self) -> bool {
+        self.principal.as_ref().is_some_and(|principal| principal.is_restricted())
+    }
+
     /// The same caller, outside of its session and transaction.
     #[must_use]
     pub fn alone(&self) -> Self {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use bytesize::ByteSize;
 
 use crate::error::{Error, Result};
+use crate::files::{directory_of, free_bytes};
 
 /// How long one look at the disk is good for.
 const LOOK: Duration = Duration::from_secs(1);
@@ -24,10 +25,7 @@ pub(in crate::engine) struct DiskFloor {
 
 impl DiskFloor {
     pub(in crate::engine) fn new(file: Option<&Path>, free_min: ByteSize) -> Self {
-        let directory = file.filter(|_| free_min.as_u64() > 0).map(|file| match file.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-            _ => PathBuf::from("."),
-        });
+        let directory = file.filter(|_| free_min.as_u64() > 0).map(|file| directory_of(file).to_owned());
         Self { directory, free_min, last: Mutex::default() }
     }
 
@@ -54,8 +52,7 @@ impl DiskFloor {
         {
             return Some(free);
         }
-        let disk = rustix::fs::statvfs(directory).ok()?;
-        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        let free = free_bytes(directory).ok()?;
         *last = Some((Instant::now(), free));
         Some(free)
     }

@@ -12,6 +12,7 @@ use duckdb_neo::types::{DateValue, TimestampValue};
 use duckdb_neo::value::Value;
 use duckdb_neo::{Parameters, ToValue};
 
+use super::contents::rows;
 use super::work::{Work, quote};
 use super::{CATALOG, Call, Engine, format::FORMAT_TABLE, ingest::Outcome, ingest::Provenance};
 use crate::error::{Error, Result};
@@ -131,7 +132,7 @@ impl ManagedNames {
     /// The names that a data file has now.
     pub(in crate::engine) fn load(connection: &Connection) -> Result<Self> {
         let sql = format!("SELECT lower(table_name) FROM {CATALOG}.main.{METADATA_TABLE} LIMIT {}", NAMES_MAX + 1);
-        let names: HashSet<String> = texts(connection, &sql)?.into_iter().collect();
+        let names: HashSet<String> = rows::<1>(connection, &sql)?.into_iter().flatten().collect();
         Ok(Self(Mutex::new((names.len() <= NAMES_MAX).then_some(names))))
     }
 
@@ -152,19 +153,6 @@ impl ManagedNames {
     fn lock(&self) -> MutexGuard<'_, Option<HashSet<String>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The texts of a query's first column, before there is any work to run it in: when the database is opened.
-pub(in crate::engine) fn texts(connection: &Connection, sql: &str) -> Result<Vec<String>> {
-    let mut result = connection.query(sql, Parameters::None)?;
-    let mut texts = Vec::new();
-    while let Some(chunk) = result.next_chunk()? {
-        let column = chunk.get_vector_at::<String>(0)?.reader()?;
-        for row in 0..chunk.row_count()? {
-            texts.extend(column.get(row)?.map(str::to_owned));
-        }
-    }
-    Ok(texts)
 }
 
 const SELECT: &str = "SELECT table_name, type, fetched_at, from_date, to_date, row_count, \

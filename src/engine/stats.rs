@@ -6,18 +6,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use arrow::array::{AsArray, RecordBatch};
-use arrow::datatypes::{Int64Type, UInt64Type};
 use duckdb_neo::Parameters;
-use duckdb_neo::connection::Connection;
 use tokio::sync::oneshot;
 
+use super::contents::rows;
 use super::error::invalidates_database;
-use super::live::Live;
-use super::session::Extensions;
-use super::types::Export;
-use super::{Activity, CATALOG, Engine, Inner, ffi, recovery, statement};
+use super::{Activity, CATALOG, Engine, Inner, recovery};
 use crate::error::{Error, ErrorKind, Result};
+use crate::files::{self, with_ending};
 
 /// What the engine does at this moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,8 +128,8 @@ impl Engine {
     fn look(&self) -> Result<()> {
         self.0.recovery.turn()?;
         let connection = self.0.instance.connect()?;
-        let attached = format!("SELECT count(*) FROM duckdb_databases() WHERE database_name = '{CATALOG}'");
-        if number(&collect(&connection, &attached)?, 0) == 0 {
+        let attached = format!("SELECT database_name FROM duckdb_databases() WHERE database_name = '{CATALOG}'");
+        if rows::<1>(&connection, &attached)?.is_empty() {
             return Err(Error::new(ErrorKind::Unavailable, "the database is not open"));
         }
         let look = format!("SELECT 1 FROM {CATALOG}.main.{} LIMIT 1", crate::tables::METADATA_TABLE);
@@ -153,57 +149,26 @@ impl Engine {
 impl Inner {
     fn usage(&self) -> Result<Usage> {
         let connection = self.instance.connect()?;
-        let memory = collect(
+        let number = |text: &String| text.parse().unwrap_or(0);
+        let memory = rows(
             &connection,
-            "SELECT tag, memory_usage_bytes::BIGINT FROM duckdb_memory() WHERE memory_usage_bytes IS NOT NULL",
+            "SELECT tag, memory_usage_bytes FROM duckdb_memory() WHERE memory_usage_bytes IS NOT NULL",
         )?;
-        let temporary =
-            collect(&connection, "SELECT count(*), coalesce(sum(size), 0)::BIGINT FROM duckdb_temporary_files()")?;
+        let spilled = "SELECT count(*), coalesce(sum(size), 0) FROM duckdb_temporary_files()";
+        let [temporary_files, temporary_bytes] = rows(&connection, spilled)?.pop().unwrap_or_default();
         let file = self.database.path.as_deref();
-        let wal = file.map(|file| {
-            let mut wal = file.as_os_str().to_owned();
-            wal.push(".wal");
-            // There is none after a checkpoint.
-            bytes_of(Path::new(&wal)).unwrap_or(0)
-        });
+        // There is none after a checkpoint.
+        let wal = file.map(|file| bytes_of(&with_ending(file, ".wal")).unwrap_or(0));
         Ok(Usage {
-            memory: memory.iter().flat_map(tags).collect(),
-            temporary_files: number(&temporary, 0),
-            temporary_bytes: number(&temporary, 1),
+            memory: memory.iter().map(|[tag, bytes]| (tag.to_lowercase(), number(bytes))).collect(),
+            temporary_files: number(&temporary_files),
+            temporary_bytes: number(&temporary_bytes),
             file_bytes: file.and_then(bytes_of),
             wal_bytes: wal,
             data_free_bytes: file.and_then(free_bytes),
             temporary_free_bytes: self.database.temp_directory.as_deref().and_then(free_bytes),
         })
     }
-}
-
-fn tags(batch: &RecordBatch) -> Vec<(String, u64)> {
-    let (tags, bytes) = (batch.column(0).as_string::<i32>(), batch.column(1).as_primitive::<Int64Type>());
-    let pairs = tags.iter().zip(bytes.values());
-    pairs.filter_map(|(tag, bytes)| Some((tag?.to_lowercase(), u64::try_from(*bytes).unwrap_or(0)))).collect()
-}
-
-/// A number of a query's only row.
-fn number(batches: &[RecordBatch], column: usize) -> u64 {
-    let Some(batch) = batches.first().filter(|batch| batch.num_rows() > 0) else { return 0 };
-    let column = batch.column(column);
-    if let Some(numbers) = column.as_primitive_opt::<UInt64Type>() {
-        return numbers.value(0);
-    }
-    column.as_primitive_opt::<Int64Type>().map_or(0, |numbers| u64::try_from(numbers.value(0)).unwrap_or(0))
-}
-
-/// The few rows of a query of ours, which nobody cancels.
-fn collect(connection: &Connection, sql: &str) -> Result<Vec<RecordBatch>> {
-    let statement = statement::single(connection, sql)?;
-    let mut result = Live::new(statement.arrow_query(connection, Parameters::None, None)?, connection);
-    let export = Export::new(&[], ffi::schema_from(result.schema()?)?, Extensions::default())?;
-    let mut batches = Vec::new();
-    while let Some(array) = result.next_array()? {
-        batches.push(export.batch(array)?);
-    }
-    Ok(batches)
 }
 
 fn bytes_of(file: &Path) -> Option<u64> {
@@ -213,8 +178,7 @@ fn bytes_of(file: &Path) -> Option<u64> {
 /// Free bytes of the file system that `path` is on, or will be on.
 fn free_bytes(path: &Path) -> Option<u64> {
     let there = path.ancestors().find(|path| path.exists())?;
-    let system = rustix::fs::statvfs(there).ok()?;
-    Some(system.f_bavail.saturating_mul(system.f_frsize))
+    files::free_bytes(there).ok()
 }
 
 #[cfg(test)]

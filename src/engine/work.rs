@@ -274,7 +274,7 @@ impl Work {
             Engine(Arc::clone(&self.engine)).start_recovery();
         }
         let mut error = self.engine.recovery.explain(self.turn, self.cancel.explain(error));
-        if self.call.principal.as_ref().is_some_and(|principal| principal.is_restricted()) {
+        if self.call.is_restricted() {
             error = error.retold(super::error::without_names);
         }
         let Database { path, temp_directory, .. } = &self.engine.database;

@@ -14,7 +14,6 @@ use tonic::body::Body;
 use tonic::codegen::http::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderValue, SET_COOKIE, USER_AGENT};
 use tonic::codegen::http::{Request, Response};
 use tonic::server::NamedService;
-use tonic::transport::server::TcpConnectInfo;
 use tower::Service;
 use uuid::Uuid;
 
@@ -57,7 +56,7 @@ impl Caller {
 async fn caller(authority: &Authority, request: &Request<()>, now: Now) -> Result<Caller> {
     let (headers, extensions) = (request.headers(), request.extensions());
     let authorization = headers.get(AUTHORIZATION).map(|value| value.to_str().unwrap_or_default());
-    let address = extensions.get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr).map(|address| address.ip());
+    let address = observe::peer(extensions).map(|address| address.ip());
     let certificate = extensions.get::<ClientCertificate>();
     let identity = authority.identify(Credentials { authorization, certificate, address }, now).await?;
     // The session of the credentials, else that of a cookie, which proves nothing by itself.

@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use crate::config::{Config, Environment, Mode};
 use crate::error::{Error, Result};
+use crate::files::{failed, with_ending};
 
 /// What the names of scratch directories begin with, once they are locked.
 const SCRATCH_PREFIX: &str = "merganser-ephemeral-";
@@ -45,7 +46,7 @@ impl Location {
         };
         let temp_directory = match shared_temp_directory(config, environment) {
             Some(parent) => Some(new_scratch(&mut scratch, parent)?),
-            None => file.as_deref().map(beside),
+            None => file.as_deref().map(|file| with_ending(file, ".tmp")),
         };
         Ok(Self { mode, file, temp_directory, _scratch: scratch })
     }
@@ -101,13 +102,6 @@ fn shared_temp_directory<'a>(config: &'a Config, environment: &'a Environment) -
     }
 }
 
-/// `<file>.tmp`.
-fn beside(file: &Path) -> PathBuf {
-    let mut name = file.as_os_str().to_owned();
-    name.push(".tmp");
-    name.into()
-}
-
 fn persistent_file(config: &Config, environment: &Environment) -> Result<PathBuf> {
     let file = Location::named_file(config, environment)?;
     if let Some(parent) = file.parent() {
@@ -119,10 +113,6 @@ fn persistent_file(config: &Config, environment: &Environment) -> Result<PathBuf
 fn existing_file(config: &Config, environment: &Environment) -> Result<PathBuf> {
     let file = Location::named_file(config, environment)?;
     if file.exists() { Ok(file) } else { Err(Error::not_found(format!("database file not found: {}", file.display()))) }
-}
-
-fn failed(what: &str, path: &Path, error: io::Error) -> Error {
-    Error::precondition(format!("{what} {}: {error}", path.display())).with_source(error)
 }
 
 fn new_scratch(scratch: &mut Vec<Scratch>, parent: &Path) -> Result<PathBuf> {

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use duckdb_neo::connection::Connection;
 
-use crate::engine::metadata::texts;
+use crate::engine::contents::rows;
 use crate::engine::{CATALOG, SCHEMA};
 use crate::error::{Error, Result};
 
@@ -29,7 +29,7 @@ impl Builtins {
         );
         let relations = "SELECT lower(view_name) FROM duckdb_views() WHERE internal AND schema_name <> 'information_schema' \
                          UNION SELECT lower(table_name) FROM duckdb_tables() WHERE internal";
-        let set = |sql: &str| texts(connection, sql).map(|names| names.into_iter().collect());
+        let set = |sql: &str| names(connection, sql).map(Iterator::collect);
         Ok(Self { functions_and_types: set(&functions_and_types)?, relations: set(relations)? })
     }
 
@@ -54,12 +54,12 @@ impl Builtins {
             "SELECT function_name FROM duckdb_functions() WHERE database_name = '{CATALOG}' \
              UNION SELECT type_name FROM duckdb_types() WHERE database_name = '{CATALOG}' AND NOT internal"
         );
-        let hidden = texts(connection, &sql)?.into_iter().find(|name| self.have(name));
+        let hidden = names(connection, &sql)?.find(|name| self.have(name));
         let schemas = format!(
             "SELECT schema_name FROM duckdb_schemas() WHERE database_name = '{CATALOG}' AND NOT internal \
              AND (schema_name <> '{SCHEMA}' OR parent_schema IS NOT NULL)"
         );
-        let schema = texts(connection, &schemas)?.into_iter().find(|name| Self::have_schema(name));
+        let schema = names(connection, &schemas)?.find(|name| Self::have_schema(name));
         match hidden.or(schema) {
             None => Ok(()),
             Some(name) => Err(Error::precondition(format!(
@@ -68,4 +68,8 @@ impl Builtins {
             ))),
         }
     }
+}
+
+fn names(connection: &Connection, sql: &str) -> Result<impl Iterator<Item = String>> {
+    Ok(rows::<1>(connection, sql)?.into_iter().flatten())
 }

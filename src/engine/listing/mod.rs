@@ -104,7 +104,7 @@ impl Engine {
     pub async fn schemas(&self, filter: Filter, call: &Call) -> Result<Vec<SchemaName>> {
         self.run(call, move |work| {
             let mut schemas = work.schemas(&filter)?;
-            if work.call.principal.as_ref().is_some_and(|principal| principal.is_restricted()) {
+            if work.call.is_restricted() {
                 let readable = work.shown_relations(&Filter { table: None, ..filter }, None, false)?;
                 schemas.retain(|SchemaName { catalog, schema }| {
                     schema == SCHEMA

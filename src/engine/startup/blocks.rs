@@ -14,9 +14,9 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use super::failed;
 use super::log_format::checksum_of;
 use crate::error::Result;
+use crate::files::failed;
 
 /// Bytes of each of a file's three headers; the second and the third take turns.
 const HEADER_BYTES: u64 = 4096;
@@ -177,10 +177,10 @@ mod tests {
     use std::fs;
 
     use super::super::tests::{count, execute, instance, open, try_execute};
-    use super::super::with;
     use super::*;
     use crate::engine::Database;
     use crate::engine::open::attach;
+    use crate::files::with_ending;
 
     const PAGE: usize = 4096;
     const SUM: &str = "SELECT (count(*) * 1000000 + sum(length(b)))::BIGINT FROM merganser.main.t";
@@ -200,7 +200,7 @@ mod tests {
         let (before, sum) = (fs::read(&file).unwrap(), count(&instance, SUM));
         execute(&instance, "SET GLOBAL debug_checkpoint_abort = 'after_free_list_write'");
         try_execute(&instance, "CHECKPOINT merganser").unwrap_err();
-        let (after, log) = (fs::read(&file).unwrap(), fs::read(with(&file, ".wal")).unwrap());
+        let (after, log) = (fs::read(&file).unwrap(), fs::read(with_ending(&file, ".wal")).unwrap());
         (before, after, log, sum)
     }
 
@@ -237,7 +237,7 @@ mod tests {
             let file = directory.path().join("a.duckdb");
             let content = torn(&before, &after, |at| !block.contains(&at) || is_new(at - first));
             fs::write(&file, &content).unwrap();
-            fs::write(with(&file, ".wal"), &log).unwrap();
+            fs::write(with_ending(&file, ".wal"), &log).unwrap();
             // DuckDB alone.
             let database = Database { path: Some(file.clone()), temp_directory: None, read_only: true };
             let error = attach(&instance(), &database).unwrap_err();

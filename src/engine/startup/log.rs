@@ -27,13 +27,14 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, fcntl_lock};
 
 use super::log_format::{self, Contents, Rest};
-use super::{blocks, failed, free_name, is_there, sync_directory, with};
+use super::{blocks, free_name, sync_directory};
 use crate::error::{Error, Result};
+use crate::files::{failed, is_taken, with_ending};
 
 /// Mends the logs beside a database's file, which no server has open.
 pub(super) fn mend(file: &Path) -> Result<()> {
-    let (log, later) = (with(file, ".wal"), with(file, ".wal.checkpoint"));
-    if !is_there(&log) && !is_there(&later) {
+    let (log, later) = (with_ending(file, ".wal"), with_ending(file, ".wal.checkpoint"));
+    if !is_taken(&log) && !is_taken(&later) {
         return Ok(());
     }
     // DuckDB says who has it.
@@ -66,7 +67,7 @@ fn hold(file: &Path) -> Result<Option<File>> {
 
 /// Mends one log, which may not be there; none if it is of a version that nothing is known of.
 fn mend_one(log: &Path, has_later: bool) -> Result<Option<Ended>> {
-    if !is_there(log) {
+    if !is_taken(log) {
         return Ok(Some(Ended { marker: None }));
     }
     let unreadable = |error| failed("cannot read the log", log, error);
@@ -173,7 +174,7 @@ mod tests {
             let mut lengths = Vec::new();
             for sql in statements {
                 execute(&instance, sql);
-                lengths.push(with(&file, ".wal").metadata().map_or(0, |metadata| metadata.len()));
+                lengths.push(with_ending(&file, ".wal").metadata().map_or(0, |metadata| metadata.len()));
             }
             let directory = tempfile::tempdir().unwrap();
             for entry in fs::read_dir(live.path()).unwrap() {
@@ -341,7 +342,7 @@ mod tests {
         head[iteration] += 1;
         let marker = log_format::commit_of(&[100, 0, 99, 101, 0, 100, 0, 7, 0xff, 0xff, 0xff, 0xff]);
         fs::write(killed.log(), [before, &marker].concat()).unwrap();
-        fs::write(with(&killed.file(), ".wal.checkpoint"), [head.as_slice(), commit].concat()).unwrap();
+        fs::write(with_ending(&killed.file(), ".wal.checkpoint"), [head.as_slice(), commit].concat()).unwrap();
         killed
     }
 
@@ -354,7 +355,7 @@ mod tests {
     fn the_log_of_a_checkpoint_may_be_torn_too() {
         for hole in [0, PAGE, 4 * PAGE] {
             let killed = killed_in_a_checkpoint();
-            let later = with(&killed.file(), ".wal.checkpoint");
+            let later = with_ending(&killed.file(), ".wal.checkpoint");
             let mut log = OpenOptions::new().write(true).open(&later).unwrap();
             log.seek(SeekFrom::Start(hole)).unwrap();
             log.write_all(&[0; 4096]).unwrap();
@@ -365,10 +366,10 @@ mod tests {
 
     #[test]
     fn commits_of_a_checkpoint_are_not_taken_twice() {
-        let later_bytes = fs::read(with(&killed_in_a_checkpoint().file(), ".wal.checkpoint")).unwrap();
+        let later_bytes = fs::read(with_ending(&killed_in_a_checkpoint().file(), ".wal.checkpoint")).unwrap();
         // A start that was killed after it had put the logs together, and before it had removed the second one.
         let killed = Killed::three_commits();
-        let later = with(&killed.file(), ".wal.checkpoint");
+        let later = with_ending(&killed.file(), ".wal.checkpoint");
         fs::write(&later, later_bytes).unwrap();
         mend(&killed.file()).unwrap();
         assert!(!later.exists() && killed.names("wal.checkpoint.merged-").len() == 1);

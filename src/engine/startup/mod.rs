@@ -8,13 +8,13 @@ mod log_format;
 mod new_file;
 
 use std::fs::File;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use duckdb_neo::instance::Instance;
 
 use super::Database;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::files::{directory_of, is_taken, with_ending};
 
 /// Makes the files ready to be opened; those of a database in memory, or for reading only, stay as they are.
 ///
@@ -25,41 +25,25 @@ pub(in crate::engine) fn prepare(instance: &Instance, database: &Database) -> Re
         Some(_) if database.read_only => Ok(()),
         Some(file) if file.exists() => log::mend(file),
         // What a link leads to is DuckDB's to make.
-        Some(file) if is_there(file) => Ok(()),
+        Some(file) if is_taken(file) => Ok(()),
         Some(file) => new_file::make(instance, file),
         None => Ok(()),
     }
-}
-
-/// Whether the name is taken, even if by a link that leads nowhere.
-fn is_there(path: &Path) -> bool {
-    path.symlink_metadata().is_ok()
-}
-
-/// `<path><end>`.
-fn with(path: &Path, end: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(end);
-    name.into()
 }
 
 /// A name beside `path` that nothing has: `<path>.<word>-<time>`.
 fn free_name(path: &Path, word: &str) -> PathBuf {
     let end = jiff::Timestamp::now().strftime(&format!(".{word}-%Y%m%dT%H%M%SZ")).to_string();
     let ends = std::iter::once(end.clone()).chain((2..).map(|number: u64| format!("{end}-{number}")));
-    ends.map(|end| with(path, &end)).find(|name| !is_there(name)).unwrap_or_else(|| with(path, &end))
+    ends.map(|end| with_ending(path, &end)).find(|name| !is_taken(name)).unwrap_or_else(|| with_ending(path, &end))
 }
 
 /// Makes what was done to the names beside `path` durable. Not every file system lets a directory be synced.
 fn sync_directory(path: &Path) {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory = directory_of(path);
     if let Err(error) = File::open(directory).and_then(|directory| directory.sync_all()) {
         tracing::debug!(%error, directory = %directory.display(), "cannot sync the directory");
     }
-}
-
-fn failed(what: &str, path: &Path, error: io::Error) -> Error {
-    Error::precondition(format!("{what} {}: {error}", path.display())).with_source(error)
 }
 
 #[cfg(test)]

@@ -11,8 +11,9 @@ use duckdb_neo::environment::StorageLocation;
 use duckdb_neo::instance::{AttachBuilder, Instance};
 use rustix::fs::{FlockOperation, flock};
 
-use super::{failed, is_there, sync_directory, with};
+use super::sync_directory;
 use crate::error::{Error, Result};
+use crate::files::{failed, is_taken, with_ending};
 
 /// What the file is attached as meanwhile.
 const ALIAS: &str = "new_file";
@@ -27,26 +28,26 @@ const TURN_LOOK: Duration = Duration::from_millis(10);
 
 /// Makes an empty database file.
 pub(super) fn make(instance: &Instance, file: &Path) -> Result<()> {
-    let unfinished = with(file, UNFINISHED);
-    let _turn = turn(&unfinished)?;
-    let made = if is_there(file) { Ok(()) } else { make_in(instance, &unfinished, file) };
+    let directory = with_ending(file, UNFINISHED);
+    let _turn = turn(&directory)?;
+    let made = if is_taken(file) { Ok(()) } else { make_in(instance, &directory, file) };
     // Empty, unless something went wrong; the next one who makes the file clears it.
-    drop(fs::remove_dir(&unfinished));
+    drop(fs::remove_dir(&directory));
     made
 }
 
-fn make_in(instance: &Instance, unfinished: &Path, file: &Path) -> Result<()> {
-    let log = with(file, ".wal");
-    if is_there(&log) {
+fn make_in(instance: &Instance, directory: &Path, file: &Path) -> Result<()> {
+    let log = with_ending(file, ".wal");
+    if is_taken(&log) {
         return Err(Error::precondition(format!(
             "database file {} is not there, and its log {} is: put the file back, or move the log away to begin an empty database",
             file.display(),
             log.display()
         )));
     }
-    let unfinished = unfinished.join(NAME);
+    let unfinished = directory.join(NAME);
     // What a start that was killed has left.
-    for path in [&unfinished, &with(&unfinished, ".wal")] {
+    for path in [&unfinished, &with_ending(&unfinished, ".wal")] {
         match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed("cannot remove", path, error)),
             _ => {}
@@ -67,20 +68,20 @@ fn make_in(instance: &Instance, unfinished: &Path, file: &Path) -> Result<()> {
 
 /// Makes the directory, and takes the lock that the kernel gives back when this process ends; whoever has it, is the only one who
 /// makes the file. Some file systems have no such locks: there, two starts at the same moment are up to whoever starts them.
-fn turn(unfinished: &Path) -> Result<File> {
-    let cannot_open = |error| failed("cannot make a database file in", unfinished, error);
+fn turn(directory: &Path) -> Result<File> {
+    let cannot_open = |error| failed("cannot make a database file in", directory, error);
     let until = Instant::now() + TURN_MAX;
     while Instant::now() < until {
-        match fs::create_dir(unfinished) {
+        match fs::create_dir(directory) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(cannot_open(error)),
             _ => {}
         }
-        match File::open(unfinished) {
+        match File::open(directory) {
             Ok(open) => match flock(&open, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) if is_still(&open, unfinished) => return Ok(open),
+                Ok(()) if is_still(&open, directory) => return Ok(open),
                 Ok(()) | Err(rustix::io::Errno::WOULDBLOCK) => {}
                 Err(error) => {
-                    tracing::debug!(%error, directory = %unfinished.display(), "the directory cannot be locked");
+                    tracing::debug!(%error, directory = %directory.display(), "the directory cannot be locked");
                     return Ok(open);
                 }
             },
@@ -90,7 +91,7 @@ fn turn(unfinished: &Path) -> Result<File> {
         }
         std::thread::sleep(TURN_LOOK);
     }
-    let shown = unfinished.display();
+    let shown = directory.display();
     Err(Error::precondition(format!("another process has been making {shown} for {TURN_MAX:?}: stop it first")))
 }
 
@@ -120,7 +121,7 @@ mod tests {
     fn what_a_killed_start_has_left_is_cleared() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("a.duckdb");
-        let unfinished = directory.path().join("a.duckdb.unfinished");
+        let unfinished = with_ending(&file, UNFINISHED);
         fs::create_dir(&unfinished).unwrap();
         fs::write(unfinished.join(NAME), "half").unwrap();
         let instance = open(&file).unwrap();

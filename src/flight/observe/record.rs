@@ -155,7 +155,8 @@ fn id(headers: &HeaderMap) -> Box<str> {
     given.map_or_else(|| Uuid::now_v7().to_string().into(), Into::into)
 }
 
-fn peer(extensions: &Extensions) -> Option<SocketAddr> {
+/// Where a call comes from.
+pub(in crate::flight) fn peer(extensions: &Extensions) -> Option<SocketAddr> {
     extensions.get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr)
 }
 

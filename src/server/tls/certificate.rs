@@ -1,6 +1,5 @@
 //! What we look for in a certificate.
 
-use std::fmt::Write;
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -49,11 +48,7 @@ impl Facts {
                 _ => {}
             }
         }
-        let fingerprint = Sha256::digest(der).iter().fold(String::new(), |mut text, byte| {
-            // Writing to a String does not fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        });
+        let fingerprint = hex::encode(Sha256::digest(der));
         Ok(Self { fingerprint, not_after: SystemTime::UNIX_EPOCH + Duration::from_secs(not_after), names, addresses })
     }
 

@@ -66,14 +66,14 @@ impl Tls {
             return Ok(None);
         }
         let client_ca = (!tls.client_ca.as_os_str().is_empty()).then(|| tls.client_ca.clone());
-        let files = if tls.self_signed {
+        let (certificate, key) = if tls.self_signed {
             let (certificate, key) = self_signed::files(database, environment)?;
             self_signed::ensure(&certificate, &key, &self_signed::names(config, addresses), SystemTime::now())?;
-            Files { certificate, key, client_ca, client_optional: tls.client_optional }
+            (certificate, key)
         } else {
-            let (certificate, key) = (tls.certificate.clone(), tls.key.clone());
-            Files { certificate, key, client_ca, client_optional: tls.client_optional }
+            (tls.certificate.clone(), tls.key.clone())
         };
+        let files = Files { certificate, key, client_ca, client_optional: tls.client_optional };
         files.warn_of_open_key();
         let stamp = files.stamp();
         let (server_config, facts) = files.load()?;

@@ -17,6 +17,7 @@ use tokio_rustls::rustls::sign::CertifiedKey;
 use super::certificate::Facts;
 use crate::config::{Config, Environment};
 use crate::error::{Error, Result};
+use crate::files::{failed, with_ending};
 
 /// How long a certificate lasts. Its end breaks the trust of all who have its fingerprint, and nobody can revoke it anyway.
 const LIFETIME: Duration = Duration::from_hours(10 * 365 * 24);
@@ -47,12 +48,7 @@ pub(super) fn files(database: Option<&Path>, environment: &Environment) -> Resul
             ));
         }
     };
-    let with = |ending: &str| {
-        let mut name = beside.as_os_str().to_owned();
-        name.push(ending);
-        PathBuf::from(name)
-    };
-    Ok((with(".tls-certificate.pem"), with(".tls-key.pem")))
+    Ok((with_ending(&beside, ".tls-certificate.pem"), with_ending(&beside, ".tls-key.pem")))
 }
 
 /// The names by which clients may know a server that listens on `addresses`.
@@ -140,10 +136,6 @@ fn write(path: &Path, text: &str, mode: u32) -> Result<()> {
         file.persist(path).map(drop).map_err(io::Error::from)
     };
     write().map_err(|error| failed("cannot keep a certificate: cannot write", path, error))
-}
-
-fn failed(what: &str, path: &Path, error: io::Error) -> Error {
-    Error::precondition(format!("{what} {}: {error}", path.display())).with_source(error)
 }
 
 #[cfg(test)]
