@@ -75,7 +75,7 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args) -> Result<()> {
     // Before anything is made that ctrl-c would leave behind.
-    let mut stop = pin!(serve::stop_signal()?);
+    let mut stop = pin!(serve::stop_signal(false)?);
     let mut environment = Environment::of_process();
     let (config, in_use) = configure(&args, &environment)?;
     // Its own client is the first, and is nobody in particular: it has no users file.
