@@ -69,6 +69,10 @@ fn classify_words(message: &str) -> Option<ErrorKind> {
         ("INTERRUPT Error", ErrorKind::Cancelled),
         ("Interrupted!", ErrorKind::Cancelled),
         ("Out of Memory Error", ErrorKind::ResourceExhausted),
+        // A commit that runs out of memory names the transaction in place of the memory.
+        ("failed to pin block of size", ErrorKind::ResourceExhausted),
+        ("could not allocate block of size", ErrorKind::ResourceExhausted),
+        ("failed to allocate data of size", ErrorKind::ResourceExhausted),
         ("std::bad_alloc", ErrorKind::ResourceExhausted),
         ("No space left on device", ErrorKind::ResourceExhausted),
         ("Max expression depth limit", ErrorKind::ResourceExhausted),
@@ -111,6 +115,9 @@ const LIMITS: &[(&str, &str, &str)] = &[
     ("failed to offload data block", "This limit was set by", "engine.temp_directory_max"),
     ("Out of Memory Error: Allocation failure", "Possible solutions", "engine.process_memory_max"),
     ("Out of Memory Error", "Possible solutions", "engine.memory_limit"),
+    ("failed to pin block of size", "Possible solutions", "engine.memory_limit"),
+    ("could not allocate block of size", "Possible solutions", "engine.memory_limit"),
+    ("failed to allocate data of size", "Possible solutions", "engine.memory_limit"),
     ("Max expression depth limit", "Use \"SET max_expression_depth", "engine.expression_depth_max"),
 ];
 
@@ -261,6 +268,12 @@ mod tests {
                 "Out of Memory Error: failed to allocate data of size 32.0 KiB (511.9 MiB/512.0 MiB used)\n\nPossible \
                  solutions:\n* Reducing",
                 "Out of Memory Error: failed to allocate data of size 32.0 KiB (511.9 MiB/512.0 MiB used) (engine.memory_limit)",
+            ),
+            (
+                "TransactionContext Error: Failed to commit: failed to pin block of size 256.0 KiB (476.8 MiB/476.8 MiB used)\n\n\
+                 Possible solutions:\n* Reducing",
+                "TransactionContext Error: Failed to commit: failed to pin block of size 256.0 KiB (476.8 MiB/476.8 MiB used) \
+                 (engine.memory_limit)",
             ),
             (
                 "Out of Memory Error: Allocation failure",
