@@ -1,0 +1,1 @@
+"""``StorageEngine``: tables of events and profiles on a server, of one's own or a running one."""
