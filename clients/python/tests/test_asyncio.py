@@ -81,7 +81,7 @@ def test_calls_run_side_by_side():
 
 
 async def running(engine):
-    return [query for query in engine.engine._client.action("list_queries") if "range" in query.get("query", "")]
+    return [query for query in engine.engine._client.action("list_queries") if "range" in query.get("text", "")]
 
 
 def test_who_cancels_a_query_cancels_it_at_the_server():
