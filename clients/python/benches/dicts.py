@@ -121,9 +121,11 @@ def measure(part, rows, **options):
 def show(name, result):
     """One line of the table."""
     rate = result["rows"] / result["seconds"]
-    line = f"{name:34} {result['rows']:>9,} rows {result['seconds']:8.2f} s {rate:>10,.0f} rows/s   client {result['peak'] >> 20:4} MiB"
+    line = f"{name:30} {result['rows']:>9,} rows {result['seconds']:7.2f} s {rate:>9,.0f} rows/s"
+    line += f"   client {result['peak'] >> 20} MiB"
     if "server_peak" in result:
-        line += f", server {result['server_peak'] >> 20:4} MiB; CPU {result['client_cpu']:.1f} s + {result['server_cpu']:.1f} s"
+        line += f", server {result['server_peak'] >> 20} MiB"
+        line += f"; CPU {result['client_cpu']:.1f} s + {result['server_cpu']:.1f} s"
     print(line, flush=True)
     return rate
 

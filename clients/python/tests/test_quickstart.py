@@ -1,7 +1,7 @@
 """The quickstart of the replaced engine, block by block, with nothing changed but the imports.
 
-It is no part of this repository: MERGANSER_QUICKSTART names the file. `python tests/test_quickstart.py` prints the table of what ran.
-Without the file, the workflows are tested by the other files.
+It is no part of this repository: MERGANSER_QUICKSTART names the file. `python tests/test_quickstart.py` prints the table of
+what ran. Without the file, the workflows are tested by the other files.
 """
 
 import contextlib
@@ -82,7 +82,7 @@ BLOCKS = [
 def blocks_of(text: str) -> list[tuple[str, str]]:
     """Heading and code of each block of Python."""
     found, heading = [], ""
-    for part in re.finditer(r"^#{2,3} (?P<heading>.+)$|^```python\n(?P<code>.*?)^```$", text, re.MULTILINE | re.DOTALL):
+    for part in re.finditer(r"^#{2,3} (?P<heading>[^\n]+)$|^```python\n(?P<code>.*?)^```$", text, re.MULTILINE | re.DOTALL):
         if part["heading"]:
             heading = part["heading"]
         else:
