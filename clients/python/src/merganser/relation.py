@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from adbc_driver_flightsql.dbapi import Cursor
+from adbc_driver_manager import _lib
 
 from merganser import _cancel, _values
 from merganser._client import Client
@@ -150,7 +151,7 @@ class Relation:
             while True:
                 with self._reading(cursor):
                     try:
-                        batch = reader.read_next_batch()
+                        batch = _interruptible(reader.read_next_batch, cursor)
                     except StopIteration:
                         return
                 yield batch
@@ -159,6 +160,12 @@ class Relation:
     def _reading(self, cursor: Cursor) -> Generator[None]:
         with _cancel.calling(cursor.adbc_cancel), translated(query=self._sql, params=self._params):
             yield
+
+
+def _interruptible(read: Callable[[], pa.RecordBatch], cursor: Cursor) -> pa.RecordBatch:
+    """Ctrl-C cancels the statement while it waits for rows, as the driver sees to it in its own calls."""
+    blocking: Any = getattr(_lib, "_blocking_call", None)
+    return read() if blocking is None else blocking(read, (), {}, cursor.adbc_cancel)
 
 
 def nested(sql: str) -> str:
