@@ -8,8 +8,8 @@ import uuid
 
 import pytest
 
-from merganser.mixpanel.members import LineError
-from merganser.mixpanel.rows import EventRows, ProfileRows
+from merganser._mixpanel.members import LineError
+from merganser._mixpanel.rows import EventRows, ProfileRows
 
 SECOND = 1_704_067_200_000_000  # 2024-01-01
 

@@ -21,9 +21,9 @@ from typing import Annotated, Literal, Protocol
 import msgspec
 import pyarrow as pa
 
-from merganser.mixpanel import times
-from merganser.mixpanel.limits import BATCH_BYTES, BATCH_ROWS
-from merganser.mixpanel.members import LineError, Member, column_text, decode, visit
+from merganser._mixpanel import times
+from merganser._mixpanel.limits import BATCH_BYTES, BATCH_ROWS
+from merganser._mixpanel.members import LineError, Member, column_text, decode, visit
 
 _TIME = pa.timestamp("us", tz="UTC")
 EVENTS = pa.schema(
@@ -190,6 +190,10 @@ class ProfileRows:
         return pa.RecordBatch.from_arrays(columns, schema=self.schema)
 
 
+_SPACES = (b" ", b"\t", b"\r", b"\n")
+_NEXT = (b',"', b"")  # What may stand after a member that is cut, and before the first that is not.
+
+
 def derive_insert_id(name: str, time: int, distinct_id: str, properties: bytes) -> str:
     """The insert_id of an event that has none; see the head of this file."""
     hashed = b"".join(part + b"\0" for part in (name.encode(), b"%d" % time, distinct_id.encode(), properties))
@@ -199,21 +203,23 @@ def derive_insert_id(name: str, time: int, distinct_id: str, properties: bytes) 
 
 def _cut(line: bytes, time: int, distinct_id: str, insert_id: str | None) -> bytes | None:
     """The properties of ``line`` without the members that have these values; none if the line is not in the usual form."""
-    start = line.find(b'"properties":{')
+    _, _, rest = line.partition(b'"properties":{')
     # A comma before the first member, too, and no braces: each member then is `,` and its text.
-    rest = b"," + line[start + 14 : -2]
-    if start < 0 or rest[-1:] in b" \t\r\n":
-        return None
-    for member in (b',"time":%d' % time, _member("distinct_id", distinct_id), _member("$insert_id", insert_id)):
-        at = rest.find(member)
-        if at < 0 or (at and rest[at - 1] in b" \t\r\n"):
-            # Nothing to cut is as good: what is decoded below tells whether it was there.
-            continue
-        end = at + len(member)
-        if rest[end : end + 2] not in (b',"', b""):
+    rest = b"," + rest[:-2]
+    members = [b',"time":%d' % time, f',"distinct_id":"{distinct_id}"'.encode()]
+    usual = b"".join(members)
+    if rest.startswith(usual) and rest[len(usual) : len(usual) + 2] == b',"':
+        rest = rest[len(usual) :]
+        members.clear()
+    if insert_id:
+        members.append(f',"$insert_id":"{insert_id}"'.encode())
+    for member in members:
+        # Where there is nothing to cut it may be missing, or spelled otherwise: what is decoded below tells.
+        before, _, after = rest.partition(member)
+        if before[-1:] in _SPACES or after[:2] not in _NEXT:
             return None
-        rest = rest[:at] + rest[end:]
-    if rest[1:2] not in b'"':
+        rest = before + after
+    if rest[:2] not in _NEXT or rest[-1:] in _SPACES:
         return None
     properties = b"{" + rest[1:] + b"}"
     _decode_rest(properties)
@@ -221,10 +227,6 @@ def _cut(line: bytes, time: int, distinct_id: str, insert_id: str | None) -> byt
         # Checked nowhere else: msgspec reads bytes.
         properties.decode()
     return properties
-
-
-def _member(name: str, value: str | None) -> bytes:
-    return f',"{name}":"{value}"'.encode()
 
 
 def _cut_exactly(

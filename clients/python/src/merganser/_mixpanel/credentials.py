@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from merganser.errors import InvalidDataError
-from merganser.mixpanel.errors import FetchAuthError
+from merganser._mixpanel.errors import FetchAuthError
 
 
 @dataclass(frozen=True)

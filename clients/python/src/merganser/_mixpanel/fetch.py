@@ -1,0 +1,86 @@
+"""A fetch: a thread with an event loop downloads, and the thread of the ingest takes what is whole."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Iterator
+from typing import Protocol
+
+import pyarrow as pa
+
+from merganser._mixpanel.api import Api
+from merganser._mixpanel.credentials import Account
+from merganser._mixpanel.handover import Handover
+from merganser._mixpanel.limits import FetchLimits
+from merganser._mixpanel.tally import Tally
+
+
+class Source(Protocol):
+    """What is fetched."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Its rows' columns."""
+        ...
+
+    async def run(self, api: Api, handover: Handover) -> None:
+        """Gets all of it, and hands it over part by part."""
+        ...
+
+
+class Fetch:
+    """The rows of ``source``. Nothing is asked for before the first batch is."""
+
+    def __init__(self, source: Source, account: Account, limits: FetchLimits, tally: Tally) -> None:
+        self._source = source
+        self._account = account
+        self._limits = limits
+        self._tally = tally
+        self._loop = asyncio.new_event_loop()
+        self._task: asyncio.Task[None] | None = None
+        self._thread: threading.Thread | None = None
+        self._handover: Handover | None = None
+
+    def reader(self) -> pa.RecordBatchReader:
+        """The rows as Arrow's libraries want them."""
+        return pa.RecordBatchReader.from_batches(self._source.schema, self._batches())
+
+    def close(self) -> None:
+        """Ends the downloads at once, and frees the disk."""
+        if self._thread is not None and self._task is not None:
+            with contextlib.suppress(RuntimeError):
+                # The loop may be over.
+                self._loop.call_soon_threadsafe(self._task.cancel)
+            self._thread.join()
+        if self._handover is not None:
+            self._handover.drop()
+        if not self._loop.is_closed():
+            self._loop.close()
+
+    def _batches(self) -> Iterator[pa.RecordBatch]:
+        started: threading.Event = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(started,), name="merganser-fetch", daemon=True)
+        self._thread.start()
+        started.wait()
+        assert self._handover is not None  # noqa: S101 - what `started` says
+        yield from self._handover.batches(self._source.schema)
+
+    def _run(self, started: threading.Event) -> None:
+        async def main() -> None:
+            self._handover = Handover(self._limits.concurrency, self._tally)
+            self._task = asyncio.current_task()
+            started.set()
+            async with Api(self._account, self._limits, self._tally) as api:
+                await self._source.run(api, self._handover)
+
+        try:
+            self._loop.run_until_complete(main())
+            error = None
+        except BaseException as caught:  # noqa: BLE001 - it is raised in the other thread
+            error = caught
+        if self._handover is not None:
+            self._handover.end(error)
+        started.set()
+        self._loop.close()
