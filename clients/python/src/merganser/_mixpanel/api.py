@@ -94,9 +94,9 @@ class Api:
         except httpx.TimeoutException:
             raise BrokenError(f"nothing has come for {self.limits.stall:g} s") from None
         except httpx.ConnectError as error:
-            raise BrokenError(f"cannot connect: {error}") from None
+            raise BrokenError(f"cannot connect: {_cause(error)}") from None
         except httpx.TransportError as error:
-            raise BrokenError(f"the connection broke: {str(error) or type(error).__name__}") from None
+            raise BrokenError(f"the connection broke: {_cause(error)}") from None
 
     def _wait(self, error: BrokenError, number: int) -> float:
         if error.wait is not None:
@@ -126,6 +126,13 @@ class _Gate:
         self._opens = max(self._opens, asyncio.get_running_loop().time() + seconds)
 
 
+def _cause(error: BaseException | None) -> str:
+    """The first text in a chain of errors, most of which only pass on what they were raised for."""
+    while error is not None and not str(error):
+        error = error.__cause__ or error.__context__
+    return str(error) if error is not None else "no reason is known"
+
+
 def shown(text: bytes) -> str:
     """What somebody answered in the place of data, in one short line: the message, if it is a JSON object with one."""
     with contextlib.suppress(ValueError):
@@ -140,10 +147,11 @@ async def _bad_status(response: httpx.Response) -> BrokenError | RefusedError:
     status = response.status_code
     text = b""
     with contextlib.suppress(BrokenError, httpx.TransportError):
-        async for piece in pieces_of(response):
-            text += piece
-            if len(text) > _ERROR_BYTES_MAX:
-                break
+        async with contextlib.aclosing(pieces_of(response)) as pieces:
+            async for piece in pieces:
+                text += piece
+                if len(text) > _ERROR_BYTES_MAX:
+                    break
     said = shown(text[:_ERROR_BYTES_MAX])
     reason = f"Mixpanel answered {status} {response.reason_phrase}".rstrip() + (f": {said}" if said else "")
     if status in _TRY_AGAIN or status >= httpx.codes.INTERNAL_SERVER_ERROR:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 import httpx
 
@@ -14,12 +15,13 @@ from merganser._mixpanel.limits import INFLATE_BYTES, LINE_BYTES_MAX
 _GZIP = zlib.MAX_WBITS | 16
 
 
-async def pieces_of(response: httpx.Response) -> AsyncIterator[bytes]:
+async def pieces_of(response: httpx.Response) -> AsyncGenerator[bytes, None]:
     """The body in pieces. A body of which it cannot be told whether it is whole is broken."""
     encoding = response.headers.get("content-encoding", "identity").lower()
     if encoding == "gzip":
-        async for piece in _inflated(response):
-            yield piece
+        async with aclosing(_inflated(response)) as pieces:
+            async for piece in pieces:
+                yield piece
     elif encoding != "identity":
         raise BrokenError(f"the answer is encoded as {encoding[:32]!r}, which was not asked for")
     elif "content-length" in response.headers or "chunked" in response.headers.get("transfer-encoding", "").lower():
@@ -30,21 +32,22 @@ async def pieces_of(response: httpx.Response) -> AsyncIterator[bytes]:
         raise BrokenError("the answer does not say where it ends")
 
 
-async def lines_of(response: httpx.Response) -> AsyncIterator[list[bytes]]:
+async def lines_of(response: httpx.Response) -> AsyncGenerator[list[bytes], None]:
     """The lines of the body, without their ends, as many as there are in a piece; the last one may be empty."""
     rest = b""
-    async for piece in pieces_of(response):
-        # A piece from the socket is a round in the loop, but many may come out of one that is compressed.
-        await asyncio.sleep(0)
-        lines = (rest + piece).split(b"\n")
-        rest = lines.pop()
-        if len(rest) > LINE_BYTES_MAX:
-            raise BrokenError(f"a line is longer than {LINE_BYTES_MAX >> 20} MiB")
-        yield lines
+    async with aclosing(pieces_of(response)) as pieces:
+        async for piece in pieces:
+            # A piece from the socket is a round in the loop, but many may come out of one that is compressed.
+            await asyncio.sleep(0)
+            lines = (rest + piece).split(b"\n")
+            rest = lines.pop()
+            if len(rest) > LINE_BYTES_MAX:
+                raise BrokenError(f"a line is longer than {LINE_BYTES_MAX >> 20} MiB")
+            yield lines
     yield [rest]
 
 
-async def _inflated(response: httpx.Response) -> AsyncIterator[bytes]:
+async def _inflated(response: httpx.Response) -> AsyncGenerator[bytes, None]:
     inflater = None
     async for data in response.aiter_raw():
         while data:

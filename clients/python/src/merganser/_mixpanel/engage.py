@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 
 import msgspec
@@ -81,8 +82,9 @@ class Engage:
         body = bytearray()
         account = api.account
         request = {"params": {"project_id": account.project_id}, "data": self._form(query, page)}
-        async with api.answer("POST", account.hosts.engage, **request) as response:
-            async for piece in pieces_of(response):
+        answer = api.answer("POST", account.hosts.engage, **request)
+        async with answer as response, aclosing(pieces_of(response)) as pieces:
+            async for piece in pieces:
                 body += piece
                 if len(body) > PAGE_BYTES_MAX:
                     raise BrokenError(f"the page is bigger than {PAGE_BYTES_MAX >> 20} MiB")

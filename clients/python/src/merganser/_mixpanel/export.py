@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -72,8 +73,9 @@ class Export:
         try:
             url = api.account.hosts.export
             number = 0
-            async with api.answer("GET", url, params=self._query(api, span)) as response:
-                async for lines in lines_of(response):
+            request = api.answer("GET", url, params=self._query(api, span))
+            async with request as response, aclosing(lines_of(response)) as blocks:
+                async for lines in blocks:
                     for line in lines:
                         number += 1
                         if line and not line.isspace():

@@ -38,9 +38,10 @@ class Fetch:
         self._account = account
         self._limits = limits
         self._tally = tally
-        self._loop = asyncio.new_event_loop()
-        self._task: asyncio.Task[None] | None = None
         self._thread: threading.Thread | None = None
+        self._started = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[None] | None = None
         self._handover: Handover | None = None
 
     def reader(self) -> pa.RecordBatchReader:
@@ -49,38 +50,37 @@ class Fetch:
 
     def close(self) -> None:
         """Ends the downloads at once, and frees the disk."""
-        if self._thread is not None and self._task is not None:
+        if self._thread is None:
+            return
+        self._started.wait()
+        if self._loop is not None and self._task is not None:
             with contextlib.suppress(RuntimeError):
                 # The loop may be over.
                 self._loop.call_soon_threadsafe(self._task.cancel)
-            self._thread.join()
+        self._thread.join()
         if self._handover is not None:
             self._handover.drop()
-        if not self._loop.is_closed():
-            self._loop.close()
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
-        started: threading.Event = threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(started,), name="merganser-fetch", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="merganser-fetch", daemon=True)
         self._thread.start()
-        started.wait()
-        assert self._handover is not None  # noqa: S101 - what `started` says
-        yield from self._handover.batches(self._source.schema)
+        self._started.wait()
+        if self._handover is not None:
+            yield from self._handover.batches(self._source.schema)
 
-    def _run(self, started: threading.Event) -> None:
-        async def main() -> None:
-            self._handover = Handover(self._limits.concurrency, self._tally)
-            self._task = asyncio.current_task()
-            started.set()
-            async with Api(self._account, self._limits, self._tally) as api:
-                await self._source.run(api, self._handover)
-
+    def _run(self) -> None:
+        error: BaseException | None = None
         try:
-            self._loop.run_until_complete(main())
-            error = None
+            asyncio.run(self._download())
         except BaseException as caught:  # noqa: BLE001 - it is raised in the other thread
             error = caught
         if self._handover is not None:
             self._handover.end(error)
-        started.set()
-        self._loop.close()
+
+    async def _download(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task()
+        self._handover = Handover(self._limits.concurrency, self._tally)
+        self._started.set()
+        async with Api(self._account, self._limits, self._tally) as api:
+            await self._source.run(api, self._handover)
