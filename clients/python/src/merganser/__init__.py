@@ -17,6 +17,8 @@ from merganser.errors import (
     TableNotFoundError,
     UnavailableError,
 )
+from merganser.relation import Relation
+from merganser.storage import StorageEngine
 from merganser.types import ColumnInfo, SQLResult, TableInfo, TableMetadata, TableSchema
 
 __all__ = [
@@ -31,9 +33,11 @@ __all__ = [
     "QueryCancelled",
     "QueryError",
     "QueryTimeout",
+    "Relation",
     "ResourceError",
     "SQLResult",
     "ServerStartError",
+    "StorageEngine",
     "TableExistsError",
     "TableInfo",
     "TableMetadata",
