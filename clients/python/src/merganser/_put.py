@@ -54,9 +54,7 @@ def _call(progress: ProgressCallback | None, rows: int) -> None:
 class _Stream:
     """A DoPut whose answers are read beside it: the server stops reading when nobody reads what it says."""
 
-    def __init__(
-        self, client: flight.FlightClient, command: dict[str, Any], schema: pa.Schema, *, wants_all: bool
-    ) -> None:
+    def __init__(self, client: flight.FlightClient, command: dict[str, Any], schema: pa.Schema, *, wants_all: bool) -> None:
         self._table: str = command["table"]
         self._wants_all = wants_all
         self._rows = 0
@@ -69,7 +67,9 @@ class _Stream:
             orjson.dumps(command | {"progress": "every_batch" if wants_all else "interval"})
         )
         with self._translated():
-            self._writer, self._reader = client.do_put(descriptor, schema)
+            writer, reader = client.do_put(descriptor, schema)
+            self._writer: Any = writer
+            self._reader: Any = reader
             try:
                 self._reader.read()
             except WIRE_ERRORS:
