@@ -54,9 +54,7 @@ class Workspace:
         self._limits = limits or FetchLimits()
 
     @classmethod
-    def ephemeral(
-        cls: type[_Self], *, credentials: Credentials | None = None, limits: FetchLimits | None = None
-    ) -> _Self:
+    def ephemeral(cls: type[_Self], *, credentials: Credentials | None = None, limits: FetchLimits | None = None) -> _Self:
         """In a temporary database, which is gone when the workspace is closed."""
         return cls(StorageEngine.ephemeral(), credentials=credentials, limits=limits)
 
@@ -96,9 +94,7 @@ class Workspace:
     def __enter__(self: _Self) -> _Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -261,6 +257,6 @@ def _day(name: str, value: str | date) -> date:
     if isinstance(value, date):
         return value
     try:
-        return datetime.strptime(value, "%Y-%m-%d").date()  # noqa: DTZ007 - a day has no zone
+        return datetime.strptime(value, "%Y-%m-%d").date()
     except ValueError:
         raise InvalidDataError(f"{name} must be a day like 2024-01-31, not {value!r}", field=name) from None

@@ -184,7 +184,7 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         pass
 
-    def do_GET(self) -> None:  # noqa: N802 - the base class calls it so
+    def do_GET(self) -> None:
         url = urlsplit(self.path)
         if url.path == "/stats":
             self._short(200, {}, json.dumps(self.server.stand_in.stats()))
@@ -193,7 +193,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._short(404, {}, "no such page")
 
-    def do_POST(self) -> None:  # noqa: N802 - the base class calls it so
+    def do_POST(self) -> None:
         url = urlsplit(self.path)
         body = self.rfile.read(int(self.headers.get("Content-Length", "0"))).decode()
         if url.path == "/api/query/engage":

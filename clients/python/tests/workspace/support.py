@@ -4,7 +4,6 @@ import contextlib
 from datetime import date
 
 import pyarrow as pa
-from workspace import stand_in as mixpanel
 
 from merganser._mixpanel import credentials
 from merganser._mixpanel.engage import Engage
@@ -13,6 +12,7 @@ from merganser._mixpanel.fetch import Fetch
 from merganser._mixpanel.limits import FetchLimits
 from merganser._mixpanel.rows import EventRows
 from merganser._mixpanel.tally import Tally
+from workspace import stand_in as mixpanel
 
 ACCOUNT = {"username": mixpanel.USERNAME, "secret": mixpanel.SECRET, "project_id": mixpanel.PROJECT}
 LIMITS = FetchLimits(concurrency=4, per_second=10_000, backoff=0.01, stall=30)

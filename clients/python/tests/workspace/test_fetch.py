@@ -1,15 +1,12 @@
 """Downloads from the stand-in: whole or failed, whatever it does. No server of ours takes part."""
 
 import gc
-import os
 import threading
 import time
 from datetime import date, timedelta
+from pathlib import Path
 
 import pytest
-from workspace import stand_in as mixpanel
-from workspace.stand_in import StandIn
-from workspace.support import ACCOUNT, LIMITS, download, engage, export, hosts_of, rows_of
 
 from merganser._mixpanel.credentials import Credentials
 from merganser._mixpanel.errors import FetchAuthError, FetchError
@@ -17,6 +14,9 @@ from merganser._mixpanel.export import spans
 from merganser._mixpanel.fetch import Fetch
 from merganser._mixpanel.limits import FetchLimits
 from merganser._mixpanel.tally import Tally
+from workspace import stand_in as mixpanel
+from workspace.stand_in import StandIn
+from workspace.support import ACCOUNT, LIMITS, download, engage, export, hosts_of, rows_of
 
 SECOND_DAY = "2024-01-02"
 
@@ -28,7 +28,7 @@ def patience(fault):
 
 
 def open_files():
-    return len(os.listdir("/proc/self/fd"))
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def test_all_events_of_all_days():

@@ -28,7 +28,7 @@ def profile(line):
 
 def _only(batch):
     assert batch.num_rows == 1
-    names = [name for name in batch.schema.names]
+    names = batch.schema.names
     values = [batch.column(name).cast("int64") if name in ("event_time", "last_seen") else batch.column(name) for name in names]
     return {name: value[0].as_py() for name, value in zip(names, values, strict=True)}
 
@@ -58,7 +58,7 @@ IDS = '"time":1704067200,"distinct_id":"d","$insert_id":"i"'
         (f'{{"s":",\\"time\\":1704067200",{IDS}}}', '{"s":",\\"time\\":1704067200"}'),
         # A key may be written with escapes and mean the same.
         ('{"t\\u0069me":1704067200,"distinct_id":"d","$insert_id":"i","\\u0061":1}', '{"\\u0061":1}'),
-        (f'{{"x":{{"time":1704067200}},"time" : 1704067200,"distinct_id":"d","$insert_id":"i"}}', '{"x":{"time":1704067200}}'),
+        ('{"x":{"time":1704067200},"time" : 1704067200,"distinct_id":"d","$insert_id":"i"}', '{"x":{"time":1704067200}}'),
         ('{"time":17040672000,"time":1704067200,"distinct_id":"d","$insert_id":"i","a":0}', '{"a":0}'),
         (f'{{{IDS},"time2":1704067200,"a":12345678901234567890123}}', '{"time2":1704067200,"a":12345678901234567890123}'),
     ],
@@ -160,7 +160,9 @@ def test_times(value, micros):
     assert event(f'{{"event":"e","properties":{{"time":{value}}}}}')["event_time"] == micros
 
 
-@pytest.mark.parametrize("value", ['"yesterday"', '"2024-13-01"', "1e300", "true", '"NaN"', '"inf"', '"1_000"', '"2024-01-01T25:00:00"'])
+@pytest.mark.parametrize(
+    "value", ['"yesterday"', '"2024-13-01"', "1e300", "true", '"NaN"', '"inf"', '"1_000"', '"2024-01-01T25:00:00"']
+)
 def test_what_is_no_time(value):
     with pytest.raises(LineError, match="`time` is not a time"):
         event(f'{{"event":"e","properties":{{"time":{value}}}}}')

@@ -6,8 +6,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from merganser.errors import InvalidDataError
 from merganser._mixpanel.errors import FetchAuthError
+from merganser.errors import InvalidDataError
 
 
 @dataclass(frozen=True)

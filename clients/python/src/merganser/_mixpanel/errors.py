@@ -14,9 +14,7 @@ class FetchError(MerganserError):
 
     default_code = "FETCH_FAILED"
 
-    def __init__(
-        self, reason: str, *, part: str | None = None, attempts: int | None = None, status: int | None = None
-    ) -> None:
+    def __init__(self, reason: str, *, part: str | None = None, attempts: int | None = None, status: int | None = None) -> None:
         place = f" of {part}" if part else ""
         tries = f" ({attempts} attempts)" if attempts and attempts > 1 else ""
         known = {"part": part, "reason": reason, "attempts": attempts, "status": status}

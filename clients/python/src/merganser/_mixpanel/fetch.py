@@ -72,7 +72,7 @@ class Fetch:
         error: BaseException | None = None
         try:
             asyncio.run(self._download())
-        except BaseException as caught:  # noqa: BLE001 - it is raised in the other thread
+        except BaseException as caught:
             error = caught
         if self._handover is not None:
             self._handover.end(error)

@@ -229,9 +229,7 @@ def _cut(line: bytes, time: int, distinct_id: str, insert_id: str | None) -> byt
     return properties
 
 
-def _cut_exactly(
-    line: str, nested: str, outer: tuple[str, ...], inner: tuple[str, ...]
-) -> tuple[dict[str, Member], str]:
+def _cut_exactly(line: str, nested: str, outer: tuple[str, ...], inner: tuple[str, ...]) -> tuple[dict[str, Member], str]:
     """The members of ``line`` named in ``outer``, its object ``nested`` and the members of that named in ``inner``, by their
     names; and the text of an object with all others: the nested ones, where neighbours keep what is between them, then those of
     the line.

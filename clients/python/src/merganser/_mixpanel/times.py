@@ -1,4 +1,4 @@
-"""Times as Mixpanel writes them, as microseconds since 1970 in UTC: by the rules of the server, so that rows are the same on each way.
+"""Times as Mixpanel writes them, as microseconds since 1970 in UTC: by the rules of the server, so that rows are the same each way.
 
 A number is an epoch: below 10^11 seconds, below 10^14 milliseconds, below 10^17 microseconds, else nanoseconds. Text is
 ISO 8601, or a number in quotes; an offset is honoured, and none means UTC.
@@ -63,9 +63,7 @@ def _iso(text: str) -> int | None:
     year, month, day, hour, minute, second, fraction, _, sign, offset_hours, offset_minutes = found.groups(default="0")
     try:
         # A leap second is the last second of its minute.
-        time = datetime(
-            int(year), int(month), int(day), int(hour), int(minute), min(int(second), 59), tzinfo=timezone.utc
-        )
+        time = datetime(int(year), int(month), int(day), int(hour), int(minute), min(int(second), 59), tzinfo=timezone.utc)
     except ValueError:
         return None
     if int(second) > 60 or int(offset_hours) > 25 or int(offset_minutes) > 59:
