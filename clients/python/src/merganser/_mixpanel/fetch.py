@@ -10,11 +10,13 @@ from typing import Protocol
 
 import pyarrow as pa
 
+from merganser import _cancel
 from merganser._mixpanel.api import Api
 from merganser._mixpanel.credentials import Account
 from merganser._mixpanel.handover import Handover
 from merganser._mixpanel.limits import FetchLimits
 from merganser._mixpanel.tally import Tally
+from merganser.errors import QueryCancelled
 
 
 class Source(Protocol):
@@ -52,11 +54,7 @@ class Fetch:
         """Ends the downloads at once, and frees the disk."""
         if self._thread is None:
             return
-        self._started.wait()
-        if self._loop is not None and self._task is not None:
-            with contextlib.suppress(RuntimeError):
-                # The loop may be over.
-                self._loop.call_soon_threadsafe(self._task.cancel)
+        self._cancel()
         self._thread.join()
         if self._handover is not None:
             self._handover.drop()
@@ -66,12 +64,22 @@ class Fetch:
         self._thread.start()
         self._started.wait()
         if self._handover is not None:
-            yield from self._handover.batches(self._source.schema)
+            with _cancel.calling(self._cancel):
+                yield from self._handover.batches(self._source.schema)
+
+    def _cancel(self) -> None:
+        self._started.wait()
+        if self._loop is not None and self._task is not None:
+            with contextlib.suppress(RuntimeError):
+                # The loop may be over.
+                self._loop.call_soon_threadsafe(self._task.cancel)
 
     def _run(self) -> None:
         error: BaseException | None = None
         try:
             asyncio.run(self._download())
+        except asyncio.CancelledError:
+            error = QueryCancelled("the fetch was cancelled", {"code": "CANCELLED"})
         except BaseException as caught:
             error = caught
         if self._handover is not None:

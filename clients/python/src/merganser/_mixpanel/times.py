@@ -1,4 +1,4 @@
-"""Times as Mixpanel writes them, as microseconds since 1970 in UTC: by the rules of the server, so that rows are the same each way.
+"""Times as Mixpanel writes them, as microseconds since 1970 in UTC, by the rules of the server: rows are the same each way.
 
 A number is an epoch: below 10^11 seconds, below 10^14 milliseconds, below 10^17 microseconds, else nanoseconds. Text is
 ISO 8601, or a number in quotes; an offset is honoured, and none means UTC.
