@@ -183,6 +183,7 @@ NASTY = [
     '{"event":"\\u00e9 \\"q\\" ☕","properties":{"time":17e8,"distinct_id":null,"$insert_id":"","u":"\\ud83d\\ude00"}}',
     '{"event":"d","properties":{"time":-1,"distinct_id":"ü","a":1e5,"b":-0.0,"c":"","":{},"d":[{}]}}',
     '{"event":"d","properties":{"time":5,"time":6,"distinct_id":"x"},"properties":{"z":1}}',
+    '{"event":"e","properties":{"time":1704067200.123456,"a":" \\u003c"}}',
 ]
 
 

@@ -7,9 +7,10 @@ import contextlib
 import json
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from types import TracebackType
 from typing import Any, TypeVar, cast
 
@@ -25,7 +26,7 @@ from merganser._mixpanel.tally import Tally
 _T = TypeVar("_T")
 _log = logging.getLogger("merganser.fetch")
 
-_TRY_AGAIN = (408, 425, 429)
+_TRY_AGAIN = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)
 _ERROR_BYTES_MAX = 4096
 _SHOWN_MAX = 200
 
@@ -82,11 +83,11 @@ class Api:
         raise AssertionError("there is at least one attempt, and the last one returns or raises")
 
     @contextlib.asynccontextmanager
-    async def answer(self, method: str, url: str, **parts: Any) -> AsyncIterator[httpx.Response]:
+    async def answer(self, method: str, url: str, **parts: Any) -> AsyncGenerator[httpx.Response, None]:
         """The answer to a request, if it is a good one; its body is read inside of the block."""
         try:
             async with self._client.stream(method, url, **parts) as response:
-                if response.status_code != httpx.codes.OK:
+                if response.status_code != HTTPStatus.OK:
                     raise await _bad_status(response)
                 yield response
         except httpx.ConnectTimeout:
@@ -154,10 +155,10 @@ async def _bad_status(response: httpx.Response) -> BrokenError | RefusedError:
                     break
     said = shown(text[:_ERROR_BYTES_MAX])
     reason = f"Mixpanel answered {status} {response.reason_phrase}".rstrip() + (f": {said}" if said else "")
-    if status in _TRY_AGAIN or status >= httpx.codes.INTERNAL_SERVER_ERROR:
-        is_limit = status in (httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE)
+    if status in _TRY_AGAIN or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        is_limit = status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
         return BrokenError(reason, status=status, wait=_retry_after(response), is_limit=is_limit)
-    return RefusedError(reason, status=status, is_auth=status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN))
+    return RefusedError(reason, status=status, is_auth=status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN))
 
 
 def _retry_after(response: httpx.Response) -> float | None:

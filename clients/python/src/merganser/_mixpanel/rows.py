@@ -108,7 +108,8 @@ class EventRows:
             found = event.properties
             properties = _cut(record, found.time, found.distinct_id, found.insert_id)
         except (ValueError, RecursionError):  # msgspec's errors are ValueErrors
-            properties = None
+            self._push_exactly(record)
+            return
         if properties is None:
             self._push_exactly(record)
         else:

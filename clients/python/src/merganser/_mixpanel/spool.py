@@ -5,12 +5,15 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from types import TracebackType
-from typing import IO
+from typing import TYPE_CHECKING, cast
 
 import pyarrow as pa
 from pyarrow import ipc
 
 from merganser._mixpanel.rows import Rows
+
+if TYPE_CHECKING:
+    from io import BufferedRandom
 
 _OPTIONS = ipc.IpcWriteOptions(compression="lz4")
 
@@ -21,7 +24,8 @@ class Spool:
     def __init__(self, rows: Rows) -> None:
         self.rows = 0
         self._pending = rows
-        self._file: IO[bytes] = tempfile.TemporaryFile(prefix="merganser-")  # noqa: SIM115 - closed by close
+        file = tempfile.TemporaryFile(prefix="merganser-")  # noqa: SIM115 - closed by close
+        self._file = cast("BufferedRandom", file)
         self._writer = ipc.new_stream(self._file, rows.schema, options=_OPTIONS)
 
     def __enter__(self) -> Spool:
