@@ -45,7 +45,10 @@ fn python_package() {
     let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/python");
     for (arguments, failure) in [
         (&["ruff", "check", "--no-cache", "."][..], "ruff reports above what is wrong with clients/python"),
-        (&["ruff", "format", "--no-cache", "--check", "."], "clients/python is not formatted: ruff format clients/python"),
+        (
+            &["ruff", "format", "--no-cache", "--check", "."],
+            "clients/python is not formatted: ruff format clients/python",
+        ),
         (&["pyright"], "pyright reports above what is wrong with the types of clients/python"),
         (&["pytest", "-q"], "pytest reports failures above"),
     ] {

@@ -94,10 +94,9 @@ class Client:
     @contextlib.contextmanager
     def run(self, sql: str, params: Params = None) -> Generator[adbc.Cursor]:
         """Runs one statement; its result is there to be read while the block runs."""
-        with self._connections.one() as connection, connection.cursor() as cursor, _cancel.calling(cursor.adbc_cancel):
-            with translated(query=sql, params=params):
-                bound = bind(cursor, sql, params)
-                cursor.execute(sql, bound)
+        with self._connections.one() as connection, connection.cursor() as cursor:
+            with _cancel.calling(cursor.adbc_cancel), translated(query=sql, params=params):
+                cursor.execute(sql, bind(cursor, sql, params))
             yield cursor
 
     def own_connection(self) -> adbc.Connection:
