@@ -106,7 +106,9 @@ def run(given: argparse.Namespace, url: str, uri: str, peak: Peak) -> None:
             stats = json.load(answer)
         check(ws, given.events, given.days)
     rate = result.rows / result.duration_seconds
-    print(f"{result.rows:,} events, each once; {stats['requests']} requests, {stats['failed']} failed in {len(stats['faults'])} ways")
+    print(
+        f"{result.rows:,} events, each once; {stats['requests']} requests, {stats['failed']} failed in {len(stats['faults'])} ways"
+    )
     print(f"{result.duration_seconds:.1f} s, {rate:,.0f} events/s; {result.bytes >> 20} MiB compressed; client's CPU {cpu:.1f} s")
     print(f"peak memory: client {peak.mib['client']} MiB, server {peak.mib['server']} MiB")
 
