@@ -1,4 +1,4 @@
-"""A fetch of 2 million events from the stand-in for Mixpanel, with one answer of ten failing: every event once, how fast, how big.
+"""A fetch of 2 million events from the stand-in for Mixpanel, with one answer of ten failing: each once, how fast, how big.
 
     MERGANSER_BIN=target/release/merganser python benches/fetch.py [--events N] [--days N] [--fault-rate R]
 
@@ -106,9 +106,8 @@ def run(given: argparse.Namespace, url: str, uri: str, peak: Peak) -> None:
             stats = json.load(answer)
         check(ws, given.events, given.days)
     rate = result.rows / result.duration_seconds
-    print(
-        f"{result.rows:,} events, each once; {stats['requests']} requests, {stats['failed']} failed in {len(stats['faults'])} ways"
-    )
+    failed, ways = stats["failed"], len(stats["faults"])
+    print(f"{result.rows:,} events, each once; {stats['requests']} requests, {failed} failed in {ways} ways")
     print(f"{result.duration_seconds:.1f} s, {rate:,.0f} events/s; {result.bytes >> 20} MiB compressed; client's CPU {cpu:.1f} s")
     print(f"peak memory: client {peak.mib['client']} MiB, server {peak.mib['server']} MiB")
 

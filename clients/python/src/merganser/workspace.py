@@ -11,11 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from merganser import _explore
-from merganser._mixpanel.bar import Bar
 from merganser._mixpanel.credentials import Credentials
-from merganser._mixpanel.engage import Engage
-from merganser._mixpanel.export import Export
-from merganser._mixpanel.fetch import Fetch, Source
 from merganser._mixpanel.limits import FetchLimits
 from merganser._mixpanel.tally import Tally
 from merganser._results import ColumnStats, EventCount, FetchResult, PropertyValue, Summary
@@ -26,6 +22,10 @@ from merganser.types import SQLResult, TableInfo, TableMetadata, TableSchema
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
+
+    from merganser._mixpanel.fetch import Source
+
+# What a fetch needs (httpx, rich) is imported when there is one: it takes long, and queries do without.
 
 _Self = TypeVar("_Self", bound="Workspace")
 
@@ -123,6 +123,8 @@ class Workspace:
         come. All of them are stored, or nothing is, and a ``FetchError`` names the day and the reason. ``progress`` shows a bar
         on a terminal.
         """
+        from merganser._mixpanel.export import Export
+
         first, last = _day("from_date", from_date), _day("to_date", to_date)
         if last < first:
             raise InvalidDataError(f"from_date {first} is after to_date {last}", field="from_date")
@@ -155,6 +157,8 @@ class Workspace:
         ``where`` is an expression of Mixpanel, ``cohort_id`` a cohort that they are in, ``output_properties`` the properties
         that are wanted. All of them are stored, or nothing is; see ``fetch_events``.
         """
+        from merganser._mixpanel.engage import Engage
+
         metadata = TableMetadata(type="profiles", fetched_at=datetime.now(timezone.utc), filter_where=where)
         store = self.storage.append_profiles_table if append else self.storage.create_profiles_table
         return self._fetch(name, Engage(where, cohort_id, output_properties), metadata, store, "pages", progress)
@@ -168,6 +172,9 @@ class Workspace:
         parts: str,
         progress: bool,
     ) -> FetchResult:
+        from merganser._mixpanel.bar import Bar
+        from merganser._mixpanel.fetch import Fetch
+
         account = self._credentials.resolve()
         began = time.monotonic()
         with contextlib.ExitStack() as stack:

@@ -167,7 +167,7 @@ def test_a_fetch_that_is_interrupted_stores_nothing(ws):
             update = interrupt
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("merganser.workspace.Bar", Impatient)
+            patch.setattr("merganser._mixpanel.bar.Bar", Impatient)
             with pytest.raises(KeyboardInterrupt):
                 ws.fetch_events("e", **DAYS | {"progress": True})
         assert not ws.storage.table_exists("e")
