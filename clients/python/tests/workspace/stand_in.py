@@ -234,9 +234,11 @@ class _Handler(BaseHTTPRequestHandler):
         if fault == "a page that is not full":
             numbers = numbers[: len(numbers) // 2]
         results = ",".join(map(profile_text, numbers))
+        # The later pages do not repeat what the first one says.
+        whole = f'"session_id": "1234-EXAMPLE", "total": {stand_in.profiles}, ' if not page else ""
         text = (
-            f'{{"page": {page + (fault == "another page")}, "page_size": {stand_in.page_size}, "session_id": "1234-EXAMPLE", '
-            f'"status": "ok", "total": {stand_in.profiles}, "results": [{results}]}}'
+            f'{{"page": {page + (fault == "another page")}, "page_size": {stand_in.page_size}, {whole}"status": "ok", '
+            f'"results": [{results}]}}'
         )
         middle = len(text) // 2
         self._answer(fault, [text[:middle]] if fault == "half of the JSON" else [text[:middle], text[middle:]])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from merganser import QueryCancelled, _cancel
 from merganser._mixpanel.credentials import Credentials
 from merganser._mixpanel.errors import FetchAuthError, FetchError
 from merganser._mixpanel.export import spans
@@ -215,6 +216,22 @@ def test_what_nobody_reads_is_dropped_at_once():
         time.sleep(0.01)
     assert open_files() <= before
     assert threading.active_count() <= threads
+
+
+def test_a_fetch_whose_call_is_cancelled_ends():
+    cancellation = _cancel.Cancellation()
+    before = _cancel.current.set(cancellation)
+    timer = threading.Timer(0.5, cancellation.ask)
+    try:
+        with StandIn(days=1, script={"2024-01-01": ["stall before"]}) as server, hosts_of(server):
+            fetch = Fetch(export(server), Credentials(**ACCOUNT).resolve({}), FetchLimits(), Tally())
+            timer.start()
+            with pytest.raises(QueryCancelled):
+                fetch.reader().read_all()
+            fetch.close()
+    finally:
+        timer.cancel()
+        _cancel.current.reset(before)
 
 
 def test_nothing_is_asked_for_before_the_first_batch_is():

@@ -21,11 +21,13 @@ from merganser._mixpanel.spool import Spool
 
 
 class _Page(msgspec.Struct):
+    """A page; only the first one needs to tell of the whole query."""
+
     results: list[msgspec.Raw]
     page: int
-    page_size: int
-    session_id: str
-    total: int
+    page_size: int = 0
+    session_id: str | None = None
+    total: int | None = None
 
 
 _decode_page = msgspec.json.Decoder(_Page).decode
@@ -33,11 +35,11 @@ _decode_page = msgspec.json.Decoder(_Page).decode
 
 @dataclass(frozen=True)
 class _Query:
-    """What is known of the query once its first page is there."""
+    """What the first page says of the query."""
 
     session_id: str
-    pages: int
     page_size: int
+    pages: int
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,8 @@ class Engage:
         """Gets the first page, which says how many there are, then the others, and hands each over."""
         await handover.place()
         first, spool = await api.get("page 0", lambda: self._download(api, None, 0))
-        query = _Query(first.session_id, -(-first.total // max(first.page_size, 1)), first.page_size)
-        api.tally.expect(max(query.pages, 1))
+        query = _query_of(first)
+        api.tally.expect(query.pages)
         handover.give(spool)
 
         async def work(page: int) -> None:
@@ -114,8 +116,16 @@ def _read(body: bytes, query: _Query | None, page: int) -> _Page:
         raise BrokenError(f"the answer is no page of profiles: {shown(body[:4096])}") from None
     if found.page != page:
         raise BrokenError(f"the answer is page {found.page}, and not {page}")
-    size = query.page_size if query else found.page_size
-    pages = query.pages if query else -(-found.total // max(size, 1))
-    if page < pages - 1 and len(found.results) < size:
-        raise BrokenError(f"the page has {len(found.results):,} of {size:,} profiles")
+    query = query or _query_of(found)
+    if page < query.pages - 1 and len(found.results) < query.page_size:
+        raise BrokenError(f"the page has {len(found.results):,} of {query.page_size:,} profiles")
     return found
+
+
+def _query_of(first: _Page) -> _Query:
+    if first.total is None:
+        raise BrokenError("the first page does not say how many profiles there are")
+    pages = max(1, -(-first.total // max(first.page_size, 1)))
+    if pages > 1 and not (first.session_id and first.page_size > 0):
+        raise BrokenError("the first page does not say how to ask for the next one")
+    return _Query(first.session_id or "", first.page_size, pages)
