@@ -22,15 +22,16 @@ def quoted(name: str) -> str:
 
 
 def summarize(engine: StorageEngine, table: str) -> Summary:
-    """The columns in figures. SUMMARIZE counts rows, with and without a value; this counts values."""
-    engine.get_schema(table)
-    row_count = int(engine.execute_scalar(f"SELECT count(*) FROM {quoted(table)}"))
+    """The columns in figures. SUMMARIZE rounds the share of missing values, so values are counted."""
+    names = [quoted(column.name) for column in engine.get_schema(table).columns]
+    counts = ", ".join(f"count({name})" for name in names)
+    [[row_count, *found]] = engine.execute_rows(f"SELECT count(*), {counts} FROM {quoted(table)}")
     rows = engine.execute_rows(f"SELECT * FROM (SUMMARIZE {quoted(table)})").to_dicts()
-    return Summary(table, row_count, tuple(_column_summary(row, row_count) for row in rows))
+    columns = (_column_summary(row, count, row_count) for row, count in zip(rows, found, strict=True))
+    return Summary(table, row_count, tuple(columns))
 
 
-def _column_summary(row: dict[str, Any], row_count: int) -> ColumnSummary:
-    null_share = float(row["null_percentage"] or 0) / 100
+def _column_summary(row: dict[str, Any], count: int, row_count: int) -> ColumnSummary:
     return ColumnSummary(
         name=row["column_name"],
         type=row["column_type"],
@@ -42,8 +43,8 @@ def _column_summary(row: dict[str, Any], row_count: int) -> ColumnSummary:
         q25=row["q25"],
         q50=row["q50"],
         q75=row["q75"],
-        count=round(row_count * (1 - null_share)),
-        null_share=null_share,
+        count=count,
+        null_share=(row_count - count) / row_count if row_count else 0.0,
     )
 
 
