@@ -5,15 +5,11 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, cast
 
 import pyarrow as pa
 from pyarrow import ipc
 
 from merganser._mixpanel.rows import Rows
-
-if TYPE_CHECKING:
-    from io import BufferedRandom
 
 _OPTIONS = ipc.IpcWriteOptions(compression="lz4")
 
@@ -24,8 +20,7 @@ class Spool:
     def __init__(self, rows: Rows) -> None:
         self.rows = 0
         self._pending = rows
-        file = tempfile.TemporaryFile(prefix="merganser-")  # noqa: SIM115 - closed by close
-        self._file = cast("BufferedRandom", file)
+        self._file = tempfile.TemporaryFile(prefix="merganser-")  # noqa: SIM115 - closed by close
         self._writer = ipc.new_stream(self._file, rows.schema, options=_OPTIONS)
 
     def __enter__(self) -> Spool:
