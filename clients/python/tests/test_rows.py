@@ -6,6 +6,7 @@ from collections import UserDict
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 
+import orjson
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -200,6 +201,12 @@ def test_what_is_no_json(value):
 def test_a_nul_in_the_data_does_not_shift_rows():
     rows = [event(number, properties={"a": "\0,\0", "b": "x,\0,y"}) for number in range(130)]
     assert [json.loads(text) for text in table_of(*rows)["properties"].to_pylist()] == [row["properties"] for row in rows]
+
+
+def test_a_nul_in_a_fragment_does_not_shift_rows():
+    fragment = orjson.Fragment(b'1},\0,{"a":2')
+    rows = [event(1, properties={"a": fragment}), event(2, properties={"b": 1})]
+    assert table_of(*rows)["properties"].to_pylist() == ['{"a":1},\0,{"a":2}', '{"b":1}']
 
 
 def test_nulls_are_kept_apart_from_json_null():

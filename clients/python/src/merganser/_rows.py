@@ -40,6 +40,7 @@ COLUMNS: dict[ManagedKind, dict[str, pa.DataType]] = {
 }
 _NAMES: dict[ManagedKind, str] = {"events": "Event", "profiles": "Profile"}
 _NONE_TYPE = type(None)
+_SEPARATOR = orjson.Fragment(b"\0")
 
 
 def schema_of(kind: ManagedKind) -> pa.Schema:
@@ -247,11 +248,24 @@ def json_array(texts: Sequence[bytes | None]) -> pa.Array[Any]:
 def _json_texts(values: Sequence[Any], first_row: int) -> list[bytes | None]:
     if set(map(type, values)) <= {dict}:
         try:
-            return list(map(orjson.dumps, values))
+            return _written(values)
         except TypeError:
             # Something that JSON does not have; the long way knows more, or names the row.
             pass
     return json_texts(values, first_row)
+
+
+def _written(values: Sequence[dict[Any, Any]]) -> list[bytes | None]:
+    """All in one call: each takes a buffer of a kilobyte, which is several times what an event's text needs.
+
+    They are told apart by a byte that JSON has nowhere.
+    """
+    separated: list[Any] = [_SEPARATOR] * (2 * len(values) - 1)
+    separated[::2] = values
+    texts: list[bytes | None] = [*orjson.dumps(separated)[1:-1].split(b",\0,")]
+    if len(texts) != len(values):
+        raise TypeError("a fragment of the caller's has that byte")
+    return texts
 
 
 def json_texts(values: Iterable[Any], first_row: int) -> list[bytes | None]:
