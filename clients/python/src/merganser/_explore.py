@@ -52,10 +52,11 @@ def events(engine: StorageEngine, table: str) -> list[EventCount]:
     """Counts by name, the most frequent first."""
     _require(engine.get_schema(table), "event_name", "event_time", "distinct_id")
     rows = engine.execute_rows(
-        "SELECT event_name, count(*), count(DISTINCT distinct_id), min(event_time), max(event_time),"
-        f" count(*) / sum(count(*)) OVER () FROM {quoted(table)} GROUP BY ALL ORDER BY 2 DESC, 1"
+        "SELECT event_name, count(*), count(DISTINCT distinct_id), min(event_time), max(event_time)"
+        f" FROM {quoted(table)} GROUP BY ALL ORDER BY 2 DESC, 1"
     )
-    return [EventCount(name, count, users, first, last, float(share)) for name, count, users, first, last, share in rows]
+    total = sum(row[1] for row in rows)
+    return [EventCount(name, count, users, first, last, count / total) for name, count, users, first, last in rows]
 
 
 def property_keys(engine: StorageEngine, table: str, event: str | None) -> list[str]:
