@@ -16,6 +16,7 @@ from merganser import (
     TableMetadata,
     TableNotFoundError,
 )
+from merganser._rows import schema_of
 
 METADATA = TableMetadata(type="events", fetched_at=NOW, from_date="2024-01-01", to_date="2024-01-31")
 
@@ -122,7 +123,7 @@ def test_a_row_that_the_server_refuses(engine):
 
 
 def test_columns_that_the_server_refuses_before_the_source_is_read(engine):
-    schema = pa.schema([("event_name", pa.string()), ("surprise", pa.string())])
+    schema = pa.schema([*schema_of("events"), ("surprise", pa.string())])
 
     def batches():
         raise AssertionError("the source was touched")

@@ -94,10 +94,14 @@ class Client:
     @contextlib.contextmanager
     def run(self, sql: str, params: Params = None) -> Generator[adbc.Cursor]:
         """Runs one statement; its result is there to be read while the block runs."""
-        with self._connections.one() as connection, connection.cursor() as cursor:
-            with _cancel.calling(cursor.adbc_cancel), translated(query=sql, params=params):
-                cursor.execute(sql, bind(cursor, sql, params))
-            yield cursor
+        with self._connections.one() as connection:
+            cursor = connection.cursor()
+            try:
+                with _cancel.calling(cursor.adbc_cancel), translated(query=sql, params=params):
+                    cursor.execute(sql, bind(cursor, sql, params))
+                yield cursor
+            finally:
+                _close(cursor)
 
     def own_connection(self) -> adbc.Connection:
         """A connection that the user may keep."""
@@ -117,6 +121,14 @@ class Client:
         with translated():
             given = {key: value for key, value in options.items() if value}
             return adbc.connect(target.uri, db_kwargs=given, autocommit=True)
+
+
+def _close(closable: adbc.Cursor | adbc.Connection) -> None:
+    """Closes what a server has a part in. If that is gone, nothing is left to close, and the driver is not to try again."""
+    try:
+        closable.close()
+    except Exception:
+        vars(closable)["_closed"] = True
 
 
 def _text(pem: bytes | None) -> str | None:
@@ -211,6 +223,4 @@ class _Connections:
             kept = [self._kept] if self._kept is not None else []
             connections, self._all, self._idle, self._kept = self._all + kept, [], [], None
         for connection in connections:
-            # The server may be gone.
-            with contextlib.suppress(Exception):
-                connection.close()
+            _close(connection)

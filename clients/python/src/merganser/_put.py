@@ -71,11 +71,12 @@ class _Stream:
             self._writer: Any = writer
             self._reader: Any = reader
             try:
-                self._reader.read()
+                accepted = self._reader.read() is not None
             except WIRE_ERRORS:
+                accepted = False
+            if not accepted:
                 # It tells for certain what the server said.
                 self._writer.close()
-                raise
         self._thread = threading.Thread(target=self._read, name="merganser-ingest", daemon=True)
         self._thread.start()
 
@@ -89,8 +90,10 @@ class _Stream:
                 if self._wants_all:
                     self._answers.put(self._last)
         except WIRE_ERRORS:
-            self._broken.set()
+            # The end of the call tells for certain what the server said.
+            pass
         finally:
+            self._broken.set()
             self._answers.put(None)
 
     def write(self, batch: pa.RecordBatch) -> None:
