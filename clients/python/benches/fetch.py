@@ -50,6 +50,10 @@ class Peak:
         self._end.set()
         self._thread.join()
 
+    def cpu(self, name: str) -> float:
+        """Seconds of CPU that a process has used."""
+        return sum(self._processes[name].cpu_times()[:2])
+
     def _look(self) -> None:
         while not self._end.wait(0.1):
             for name, process in self._processes.items():
@@ -60,7 +64,7 @@ def check(ws: Workspace, events: int, days: int) -> None:
     """Every event is there once, on its day, with its own properties."""
     count, ids, lowest, highest = ws.sql_rows(
         "SELECT count(*), count(DISTINCT insert_id), min(number), max(number) FROM ("
-        "SELECT insert_id, (properties->>'$.big')::UBIGINT - 1152921504606846976 AS number FROM events)"
+        "SELECT insert_id, (properties->>'$.big')::BIGINT - 1152921504606846976 AS number FROM events)"
     )[0]
     assert (count, ids, lowest, highest) == (events, events, 0, events - 1), (count, ids, lowest, highest)
     for day, found in ws.sql_rows("SELECT (event_time::DATE - DATE '2024-01-01')::INTEGER, count(*) FROM events GROUP BY ALL"):
@@ -71,7 +75,7 @@ def check(ws: Workspace, events: int, days: int) -> None:
 def main() -> None:
     arguments = argparse.ArgumentParser(description="Fetch from a stand-in for Mixpanel that fails")
     arguments.add_argument("--events", type=int, default=2_000_000)
-    arguments.add_argument("--days", type=int, default=40)
+    arguments.add_argument("--days", type=int, default=200)
     arguments.add_argument("--fault-rate", type=float, default=0.1)
     arguments.add_argument("--seed", type=int, default=1)
     given = arguments.parse_args()
@@ -95,21 +99,24 @@ def main() -> None:
 
 
 def run(given: argparse.Namespace, url: str, uri: str, peak: Peak) -> None:
-    limits = FetchLimits(concurrency=4, backoff=0.1, stall=5, per_second=100)
+    # A request for each day, as fast as the stand-in will have them.
+    limits = FetchLimits(concurrency=4, requests=given.days, backoff=0.1, stall=10, per_second=1000)
     with hosts_of(Place(url)), Workspace.connect(uri, credentials=Credentials(**ACCOUNT), limits=limits) as ws:
         cpu = time.process_time()
         last = stand_in.FIRST + timedelta(days=given.days - 1)
         with peak:
             result = ws.fetch_events("events", from_date=stand_in.FIRST, to_date=last)
         cpu = time.process_time() - cpu
+        server_cpu = peak.cpu("server")
         with urllib.request.urlopen(f"{url}/stats") as answer:
             stats = json.load(answer)
         check(ws, given.events, given.days)
     rate = result.rows / result.duration_seconds
     failed, ways = stats["failed"], len(stats["faults"])
     print(f"{result.rows:,} events, each once; {stats['requests']} requests, {failed} failed in {ways} ways")
-    print(f"{result.duration_seconds:.1f} s, {rate:,.0f} events/s; {result.bytes >> 20} MiB compressed; client's CPU {cpu:.1f} s")
-    print(f"peak memory: client {peak.mib['client']} MiB, server {peak.mib['server']} MiB")
+    print(f"{result.duration_seconds:.1f} s, {rate:,.0f} events/s; {result.bytes >> 20} MiB compressed")
+    for name, seconds in (("client", cpu), ("server", server_cpu)):
+        print(f"{name}: {seconds:.1f} s of CPU, {seconds / result.rows * 1e6:.1f} us an event; peak memory {peak.mib[name]} MiB")
 
 
 class Place:
