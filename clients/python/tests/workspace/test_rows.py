@@ -77,6 +77,14 @@ def test_other_members_of_the_line_join_the_properties():
     assert event('{"event":"e","properties":{"time":1},"properties":{"$insert_id":"i","a":{}}}')["properties"] == '{"a":{}}'
 
 
+@pytest.mark.parametrize("name", ["distinct_id", "$insert_id", "time"])
+@pytest.mark.parametrize("value", ['""', "null", "5"])
+def test_a_nested_member_is_not_taken_for_one_that_is_missing(name, value):
+    nested = f'{{"x":{{"a":1,"{name}":{value},"b":2}},"c":3}}'
+    assert event(f'{{"event":"e","properties":{{"time":5,{nested[1:]}}}')["properties"] == nested
+    assert event(f'{{"event":"e","properties":{{{nested[1:-1]},"time":5}}}}')["properties"] == nested
+
+
 def test_ids_may_be_missing_or_numbers():
     def ids(members):
         row = event(f'{{"event":"e","properties":{{"time":1{members}}}}}')
@@ -188,7 +196,9 @@ def test_the_quick_way_and_the_exact_way_agree():
     quick, exact = EventRows(), EventRows()
     for _ in range(10_000):
         members = [(source.choice(names), value(2)) for _ in range(source.randrange(3))]
-        members += [("time", 5), ("distinct_id", source.choice(texts)), ("$insert_id", source.choice(texts))]
+        members += [("time", 5), ("distinct_id", source.choice(texts)), ("$insert_id", source.choice(texts))][
+            : source.choice([1, 2, 3, 3])
+        ]
         source.shuffle(members)
         comma, colon = separators = source.choice([(",", ":"), (", ", ": "), (" ,", " :")])
         dump = functools.partial(json.dumps, ensure_ascii=source.random() < 0.5, separators=separators)

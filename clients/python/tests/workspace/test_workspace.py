@@ -156,6 +156,7 @@ def test_profiles_are_fetched_into_a_table(ws, api):
 
 def test_a_fetch_that_is_interrupted_stores_nothing(ws):
     with StandIn(script={"2024-01-03": ["stall before"]}) as server, hosts_of(server):
+
         def interrupt(self, tally):
             if tally.parts_done == 4:
                 raise KeyboardInterrupt

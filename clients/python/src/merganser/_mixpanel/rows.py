@@ -66,7 +66,7 @@ class Rows(Protocol):
 
 class _Properties(msgspec.Struct, gc=False):
     time: Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-    distinct_id: str = ""
+    distinct_id: str | None = None
     insert_id: str | None = msgspec.field(default=None, name="$insert_id")
 
 
@@ -113,7 +113,7 @@ class EventRows:
         if properties is None:
             self._push_exactly(record)
         else:
-            self._add(event.event, times.epoch(found.time), found.distinct_id, found.insert_id, properties)
+            self._add(event.event, times.epoch(found.time), found.distinct_id or "", found.insert_id, properties)
 
     def is_full(self) -> bool:
         """Whether it is time to flush."""
@@ -202,12 +202,18 @@ def derive_insert_id(name: str, time: int, distinct_id: str, properties: bytes) 
     return str(uuid.UUID(bytes=digest[:16], version=5))
 
 
-def _cut(line: bytes, time: int, distinct_id: str, insert_id: str | None) -> bytes | None:
-    """The properties of ``line`` without the members that have these values; none if the line is not in the usual form."""
+def _cut(line: bytes, time: int, distinct_id: str | None, insert_id: str | None) -> bytes | None:
+    """The properties of ``line`` without the members that have these values; none if the line is not in the usual form.
+
+    A member that is not there is not looked for: a nested one would be found. Where one is there and a nested one is cut, it is
+    left, and refused.
+    """
     _, _, rest = line.partition(b'"properties":{')
     # A comma before the first member, too, and no braces: each member then is `,` and its text.
     rest = b"," + rest[:-2]
-    members = [b',"time":%d' % time, f',"distinct_id":"{distinct_id}"'.encode()]
+    members = [b',"time":%d' % time]
+    if distinct_id is not None:
+        members.append(f',"distinct_id":"{distinct_id}"'.encode())
     usual = b"".join(members)
     if rest.startswith(usual) and rest[len(usual) : len(usual) + 2] == b',"':
         rest = rest[len(usual) :]
@@ -215,7 +221,7 @@ def _cut(line: bytes, time: int, distinct_id: str, insert_id: str | None) -> byt
     if insert_id:
         members.append(f',"$insert_id":"{insert_id}"'.encode())
     for member in members:
-        # Where there is nothing to cut it may be missing, or spelled otherwise: what is decoded below tells.
+        # Where there is nothing to cut it is spelled otherwise: what is decoded below tells.
         before, _, after = rest.partition(member)
         if before[-1:] in _SPACES or after[:2] not in _NEXT:
             return None
