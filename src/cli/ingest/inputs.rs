@@ -14,9 +14,10 @@ use super::ipc::Ipc;
 use super::ledger::Ledger;
 use super::lines::{Lines, trim_end};
 use super::parquet::Parquet;
-use super::source::{self, Container, FormatArg, Source};
+use super::source::{self, FormatArg, Source};
 use super::text::{Decode, Records, Text, utf8};
 use super::{Batches, csv, members, mixpanel, ndjson};
+use crate::cli::endings::Container;
 use crate::error::{Error, Result};
 use crate::tables::Kind;
 
