@@ -173,7 +173,8 @@ mod tests {
         run_against(script(), &["ingest", &path("rows"), "--table", "t", "--quiet"]).unwrap();
         let error = run_against(script(), &["ingest", &path("a.csv"), "--table", "t", "--json"]).unwrap_err();
         assert!(error.message().ends_with("a.csv:3: a quoted field is not closed"), "{error}");
-        let error = run_against(script(), &["ingest", &path("rows"), &path("none"), "--table", "t"]).unwrap_err();
+        let error =
+            run_against(script(), &["ingest", &path("rows"), &path("none"), "--table", "t", "--atomic"]).unwrap_err();
         assert!(error.message().ends_with("none: no such file or directory"), "{error}");
         let error = run_against(script(), &["ingest", &path("rows"), "--table", "t", "--skip-bad", &path("rows")]);
         assert!(error.unwrap_err().message().contains("--skip-bad would overwrite"));

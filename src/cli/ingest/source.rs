@@ -140,7 +140,7 @@ pub(super) fn check(path: &Path) -> Result<()> {
     open_file(path).map(drop).map_err(|error| read_error(&name_of(path), error))
 }
 
-fn read_error(name: &str, error: io::Error) -> Error {
+pub(super) fn read_error(name: &str, error: io::Error) -> Error {
     Error::invalid(format!("cannot read {name}: {}", output::reason(&error))).with_source(error)
 }
 
