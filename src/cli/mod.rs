@@ -1,7 +1,7 @@
 //! The command line: what the arguments mean, and one file for each command.
 //!
-//! `ingest`, `query`, `export`, `tables`, `schema`, `metadata`, `drop`, `queries`, `cancel`, `sessions` and `backup` are plain Flight clients of a
-//! running server: they go over the wire like any other client and never touch a database file. `demo` is a server and such a client in
+//! `ingest`, `query`, `export`, `tail`, `tables`, `schema`, `metadata`, `drop`, `queries`, `cancel`, `sessions` and `backup` are plain
+//! Flight clients of a running server: they go over the wire like any other client and never touch a database file. `demo` is a server and such a client in
 //! one. `user` and `token` change the users file of a server on this machine, `restore` its database file. Data goes to stdout; the
 //! progress bar, warnings and the one line of an error go to stderr. Exit codes: 0 success, 1 failure, 2 bad usage.
 
@@ -23,6 +23,7 @@ mod restore;
 mod schema;
 mod serve;
 mod tables;
+mod tail;
 mod tls;
 mod tokens;
 mod users;
@@ -48,6 +49,7 @@ enum Command {
     Ingest(Box<ingest::Args>),
     Query(query::Args),
     Export(export::Args),
+    Tail(tail::Args),
     Tables(tables::Args),
     Schema(schema::Args),
     Metadata(metadata::Args),
@@ -82,6 +84,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Ingest(args) => block_on(ingest::run(*args)),
         Command::Query(args) => block_on(query::run(args)),
         Command::Export(args) => block_on(export::run(args)),
+        Command::Tail(args) => block_on(tail::run(args)),
         Command::Tables(args) => block_on(tables::run(args)),
         Command::Schema(args) => block_on(schema::run(args)),
         Command::Metadata(args) => block_on(metadata::run(args)),
