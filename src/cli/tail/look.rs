@@ -245,15 +245,20 @@ impl Printer {
                 let schema = rows.schema();
                 let header = self.header.as_ref() != Some(&schema);
                 let options = RowWriterOptions { header, ..self.options };
-                let writer = RowWriter::new(&schema, options, output::stdout())?;
+                let writer = RowWriter::new(&schema, options, output::stdout()).map_err(unwritten)?;
                 self.header = Some(Arc::clone(&schema));
                 none.insert(writer)
             }
         };
-        writer.write(rows)
+        writer.write(rows).map_err(unwritten)
     }
 
     fn end_look(&mut self) -> Result<()> {
-        self.writer.take().map_or(Ok(()), RowWriter::finish)
+        self.writer.take().map_or(Ok(()), RowWriter::finish).map_err(unwritten)
     }
+}
+
+/// An output that cannot be written to, unlike a server, is not tried again: nobody knows what of the rows is in it.
+fn unwritten(error: Error) -> Error {
+    Error::new(ErrorKind::Internal, error.message()).with_source(error)
 }

@@ -135,5 +135,4 @@ async fn follow(args: &Args) -> Result<()> {
 /// Whether the same look may go well later.
 fn may_pass(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::ResourceExhausted | ErrorKind::DeadlineExceeded)
-        && !output::stdout_is_closed()
 }
