@@ -123,11 +123,13 @@ impl Found {
         let shown = pattern.display().to_string();
         let bad = |error: &dyn std::fmt::Display| Error::invalid(format!("{shown}: {error}"));
         let text = pattern.to_str().ok_or_else(|| bad(&"a pattern has to be UTF-8"))?;
-        let wants_hidden = pattern.components().any(|component| is_hidden_name(component.as_os_str().as_bytes()));
+        let fixed = pattern.components().take_while(|part| !is_pattern(Path::new(part.as_os_str()))).count();
+        let has_hidden =
+            |path: &Path| path.components().skip(fixed).any(|part| is_hidden_name(part.as_os_str().as_bytes()));
         let mut matched = false;
         for path in glob::glob(text).map_err(|error| bad(&error))? {
             let path = path.map_err(|error| bad(&error))?;
-            if !wants_hidden && path.components().any(|part| is_hidden_name(part.as_os_str().as_bytes())) {
+            if has_hidden(&path) && !has_hidden(pattern) {
                 continue;
             }
             matched = true;

@@ -48,8 +48,8 @@ impl Template {
     /// Of the first of the files that can be read; the others are told of in their turn.
     pub(super) fn of(paths: &[PathBuf], options: ReadOptions) -> Self {
         // What is no file can be read only once.
-        let files = paths.iter().filter(|path| path.is_file()).take(TEMPLATE_FILES_MAX);
-        files.flat_map(|path| Self::of_file(path, options)).next().unwrap_or_default()
+        let mut files = paths.iter().filter(|path| path.is_file()).take(TEMPLATE_FILES_MAX);
+        files.find_map(|path| Self::of_file(path, options).ok()).unwrap_or_default()
     }
 
     fn of_file(path: &Path, options: ReadOptions) -> Result<Self> {

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, Write};
+use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use crate::cli::output;
 use crate::error::{Error, Result};
 
 /// Journals of loads that nobody has gone on with for so long are removed.
-const KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+const KEPT: Duration = Duration::from_hours(30 * 24);
 const ENDING: &str = "load";
 
 /// One line.
@@ -102,7 +102,7 @@ impl Journal {
         self.stored.clear();
         self.created_at = None;
         if let Some((path, file)) = &mut self.file {
-            file.set_len(0).and_then(|()| file.rewind()).map_err(|error| failed(path, error))?;
+            file.set_len(0).map_err(|error| failed(path, error))?;
         }
         self.write(&Line::Load(self.load))
     }
@@ -266,7 +266,7 @@ mod tests {
     fn old_journals_are_removed() {
         let place = Place::new();
         let path = place.open("old").unwrap().path().unwrap().to_owned();
-        let long_ago = SystemTime::now() - KEPT - Duration::from_secs(60);
+        let long_ago = SystemTime::now() - KEPT - Duration::from_mins(1);
         File::options().write(true).open(&path).unwrap().set_modified(long_ago).unwrap();
         drop(place.open("new").unwrap());
         assert!(!path.exists());

@@ -189,7 +189,7 @@ impl Load<'_> {
             self.progress.aside(|| output::warn(reason));
         }
         report.add(file, outcome);
-        if report.failed >= FAILED_FIRST_MAX && report.is_stored_none() {
+        if report.failed >= FAILED_FIRST_MAX && report.has_stored_none() {
             return Err(Error::invalid(format!("the first {FAILED_FIRST_MAX} files failed")));
         }
         Ok(())
@@ -220,7 +220,12 @@ impl Load<'_> {
             };
             match (error.kind(), waits.next()) {
                 // A server that restarts, or that has not yet seen that an earlier run of this load is gone.
-                (ErrorKind::Unavailable, Some(wait)) => tokio::time::sleep(*wait).await,
+                (ErrorKind::Unavailable, Some(wait)) => {
+                    if *wait == WAITS[0] {
+                        self.progress.aside(|| output::warn(&format!("{}: trying again", error.message())));
+                    }
+                    tokio::time::sleep(*wait).await;
+                }
                 (ErrorKind::InvalidArgument | ErrorKind::AlreadyExists | ErrorKind::FailedPrecondition, _) => {
                     self.progress.passed(file);
                     return Ok(Outcome::Failed(reason(file, &error)));

@@ -62,7 +62,7 @@ impl<'a> Report<'a> {
     }
 
     /// Whether no file of the load is stored.
-    pub(super) fn is_stored_none(&self) -> bool {
+    pub(super) fn has_stored_none(&self) -> bool {
         self.stored + self.stored_before == 0
     }
 

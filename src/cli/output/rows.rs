@@ -395,7 +395,7 @@ mod tests {
         let options = RowWriterOptions { header: false, ..RowWriterOptions::all(Format::Csv) };
         let mut writer = RowWriter::new(&batch.schema(), options, Vec::new()).unwrap();
         writer.write(&batch).unwrap();
-        assert_eq!(writer.into_inner().unwrap(), b"-5\n\n");
+        assert_eq!(writer.into_inner().unwrap(), b"-5\n\"\"\n");
     }
 
     #[test]

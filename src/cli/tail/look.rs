@@ -185,7 +185,8 @@ impl<'a> Tail<'a> {
 
     /// Finds the place to go on from after rows have moved.
     async fn find(&mut self, table: &mut Table) -> Result<()> {
-        let name = &self.args.table;
+        let args = self.args;
+        let name = &args.table;
         let created_at = self.created_at().await?;
         if created_at != table.created_at {
             output::warn(&format!("{name} was made anew: followed from its first row on"));

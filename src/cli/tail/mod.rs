@@ -23,7 +23,7 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// The shortest and the longest time between two looks.
 const INTERVAL_MIN: Duration = Duration::from_millis(100);
-const INTERVAL_MAX: Duration = Duration::from_secs(60 * 60);
+const INTERVAL_MAX: Duration = Duration::from_hours(1);
 /// The longest time between two tries to reach a server that is away.
 const AWAY_MAX: Duration = Duration::from_secs(10);
 /// Rows that --lines shows, at most.

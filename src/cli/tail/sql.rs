@@ -28,7 +28,8 @@ impl Sql {
             TableKind::Table | TableKind::View | TableKind::Unspecified => None,
         };
         // The line end is for a comment at the end of the condition.
-        let condition = condition.map_or_else(|| "true".to_owned(), |text| format!("coalesce((\n{text}\n), false)"));
+        let condition =
+            condition.map_or_else(|| "true".to_owned(), |text| format!("coalesce((\n{text}\n)::BOOLEAN, false)"));
         Self { table: quote(&schema.table), mark: format!("hash({})", columns.join(", ")), condition, time }
     }
 
@@ -98,7 +99,7 @@ mod tests {
     #[test]
     fn statements() {
         let sql = Sql::new(&schema(TableKind::Events), Some("a > 1 -- much"));
-        let condition = "coalesce((\na > 1 -- much\n), false)";
+        let condition = "coalesce((\na > 1 -- much\n)::BOOLEAN, false)";
         assert_eq!(
             sql.from(7),
             format!(
