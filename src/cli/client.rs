@@ -12,7 +12,7 @@ use arrow::datatypes::SchemaRef;
 use arrow_flight::decode::{DecodedPayload, FlightDataDecoder};
 use arrow_flight::error::FlightError;
 use arrow_flight::flight_service_client::FlightServiceClient;
-use arrow_flight::{Action, FlightData, PutResult, Ticket};
+use arrow_flight::{Action, FlightData, FlightDescriptor, PutResult, Ticket};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use futures::{Stream, StreamExt, TryStreamExt};
@@ -152,7 +152,22 @@ impl Client {
 
     /// Runs `sql` and streams its rows; returns when their schema is known.
     pub(crate) async fn query(&mut self, sql: String) -> Result<Rows> {
-        let response = self.inner.do_get(Ticket { ticket: sql.into() }).await.map_err(|status| self.error(&status))?;
+        self.get(Ticket { ticket: sql.into() }).await
+    }
+
+    /// What streams the rows of a table, and how many there are, if the server knows.
+    pub(crate) async fn table(&mut self, name: &str) -> Result<(Ticket, Option<u64>)> {
+        let descriptor = FlightDescriptor::new_path(vec![name.to_owned()]);
+        let info = self.inner.get_flight_info(descriptor).await.map_err(|status| self.error(&status))?.into_inner();
+        let rows = u64::try_from(info.total_records).ok();
+        let ticket = info.endpoint.into_iter().next().and_then(|endpoint| endpoint.ticket);
+        let ticket = ticket.ok_or_else(|| Error::internal("the server gave no ticket for the table"))?;
+        Ok((ticket, rows))
+    }
+
+    /// Streams the rows of a ticket; returns when their schema is known.
+    pub(crate) async fn get(&mut self, ticket: Ticket) -> Result<Rows> {
+        let response = self.inner.do_get(ticket).await.map_err(|status| self.error(&status))?;
         // Messages without a header carry metadata or keep the connection alive: no rows, and nothing to decode.
         let data = response
             .into_inner()

@@ -1,8 +1,10 @@
 //! What the commands print: the only place that writes to stdout and stderr, apart from the progress bar.
 
 mod json;
+mod parquet;
 mod rows;
 mod table;
+mod target;
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
@@ -13,6 +15,7 @@ use serde::Serialize;
 use crate::error::{Error, Result};
 
 pub(super) use rows::{Format, RowWriter, RowWriterOptions, stdout};
+pub(super) use target::{Existing, Target};
 
 /// Set when whoever read our stdout went away. Stdout belongs to the process, and so does this.
 static STDOUT_CLOSED: AtomicBool = AtomicBool::new(false);
