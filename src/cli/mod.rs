@@ -16,6 +16,7 @@ mod metadata;
 mod output;
 mod queries;
 mod query;
+mod reach;
 mod restore;
 mod schema;
 mod serve;
