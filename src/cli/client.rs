@@ -250,7 +250,25 @@ impl Client {
 
     /// Runs `sql` and streams its rows; returns when their schema is known.
     pub(crate) async fn query(&mut self, sql: String) -> Result<Rows> {
-        let response = match self.inner.do_get(Ticket { ticket: sql.into() }).await {
+        self.get(Ticket { ticket: sql.into() }).await
+    }
+
+    /// What streams the rows of a table, and how many there are, if the server knows.
+    pub(crate) async fn table(&mut self, name: &str) -> Result<(Ticket, Option<u64>)> {
+        let descriptor = FlightDescriptor::new_path(vec![name.to_owned()]);
+        let info = match self.inner.get_flight_info(descriptor).await {
+            Ok(response) => response.into_inner(),
+            Err(status) => return Err(self.failed(&status).await),
+        };
+        let rows = u64::try_from(info.total_records).ok();
+        let ticket = info.endpoint.into_iter().next().and_then(|endpoint| endpoint.ticket);
+        let ticket = ticket.ok_or_else(|| Error::internal("the server gave no ticket for the table"))?;
+        Ok((ticket, rows))
+    }
+
+    /// Streams the rows of a ticket; returns when their schema is known.
+    pub(crate) async fn get(&mut self, ticket: Ticket) -> Result<Rows> {
+        let response = match self.inner.do_get(ticket).await {
             Ok(response) => response,
             Err(status) => return Err(self.failed(&status).await),
         };

@@ -1,7 +1,7 @@
 //! The command line: what the arguments mean, and one file for each command.
 //!
-//! `ingest`, `query`, `tables`, `schema`, `metadata`, `drop`, `queries`, `cancel`, `sessions` and `backup` are plain Flight clients of a
-//! running server: they go over the wire like any other client and never touch a database file. `demo` is a server and such a client in
+//! `ingest`, `query`, `export`, `tail`, `tables`, `schema`, `metadata`, `drop`, `queries`, `cancel`, `sessions` and `backup` are plain
+//! Flight clients of a running server: they go over the wire like any other client and never touch a database file. `demo` is a server and such a client in
 //! one. `user` and `token` change the users file of a server on this machine, `restore` its database file. Data goes to stdout; the
 //! progress bar, warnings and the one line of an error go to stderr. Exit codes: 0 success, 1 failure, 2 bad usage.
 
@@ -9,9 +9,12 @@ mod backup;
 mod client;
 mod demo;
 mod drop;
+mod endings;
+mod export;
 #[cfg(test)]
 mod fake;
 mod ingest;
+mod interrupt;
 mod metadata;
 mod output;
 mod queries;
@@ -21,6 +24,7 @@ mod restore;
 mod schema;
 mod serve;
 mod tables;
+mod tail;
 mod tls;
 mod tokens;
 mod users;
@@ -45,6 +49,8 @@ enum Command {
     Demo(demo::Args),
     Ingest(Box<ingest::Args>),
     Query(query::Args),
+    Export(export::Args),
+    Tail(tail::Args),
     Tables(tables::Args),
     Schema(schema::Args),
     Metadata(metadata::Args),
@@ -78,6 +84,8 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Demo(args) => block_on(demo::run(args)),
         Command::Ingest(args) => block_on(ingest::run(*args)),
         Command::Query(args) => block_on(query::run(args)),
+        Command::Export(args) => block_on(export::run(args)),
+        Command::Tail(args) => block_on(tail::run(args)),
         Command::Tables(args) => block_on(tables::run(args)),
         Command::Schema(args) => block_on(schema::run(args)),
         Command::Metadata(args) => block_on(metadata::run(args)),
@@ -169,7 +177,8 @@ mod tests {
         run_against(script(), &["ingest", &path("rows"), "--table", "t", "--quiet"]).unwrap();
         let error = run_against(script(), &["ingest", &path("a.csv"), "--table", "t", "--json"]).unwrap_err();
         assert!(error.message().ends_with("a.csv:3: a quoted field is not closed"), "{error}");
-        let error = run_against(script(), &["ingest", &path("rows"), &path("none"), "--table", "t"]).unwrap_err();
+        let error =
+            run_against(script(), &["ingest", &path("rows"), &path("none"), "--table", "t", "--atomic"]).unwrap_err();
         assert!(error.message().ends_with("none: no such file or directory"), "{error}");
         let error = run_against(script(), &["ingest", &path("rows"), "--table", "t", "--skip-bad", &path("rows")]);
         assert!(error.unwrap_err().message().contains("--skip-bad would overwrite"));

@@ -1,14 +1,11 @@
 //! `merganser query`: runs SQL on the server and writes its rows in the format that was asked for, as they arrive.
 
-use std::fs::{self, File};
 use std::io::{self, IsTerminal, Write};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-
-use tempfile::NamedTempFile;
+use std::path::PathBuf;
 
 use super::client::{Client, Rows, ServerArgs};
-use super::output::{self, Format, RowWriter, RowWriterOptions};
+use super::interrupt::unless_interrupted;
+use super::output::{self, Existing, Format, RowWriter, RowWriterOptions, Target};
 use crate::error::{Error, Result};
 
 /// Run SQL and print its rows
@@ -45,13 +42,14 @@ pub(super) async fn run(args: Args) -> Result<()> {
         return Err(Error::invalid("a terminal cannot show this format: give --output FILE, or redirect stdout"));
     }
     let sql = read_sql(args.sql)?;
-    let options = RowWriterOptions { format: args.format, rows_max: args.max_rows, width_max: args.max_width };
+    let options =
+        RowWriterOptions { rows_max: args.max_rows, width_max: args.max_width, ..RowWriterOptions::all(args.format) };
     let rows = Client::connect(&args.server).await?.query(sql).await?;
     let Some(path) = args.output else {
         return write_rows(rows, options, output::stdout()).await;
     };
-    let target = Target::open(&path)?;
-    write_rows(rows, options, target.writer()?).await?;
+    let target = Target::open(&path, Existing::Replace)?;
+    unless_interrupted(write_rows(rows, options, target.writer()?)).await?;
     target.keep()
 }
 
@@ -76,92 +74,9 @@ pub(super) async fn write_rows(mut rows: Rows, options: RowWriterOptions, out: B
     writer.finish()
 }
 
-/// Where `--output` goes. A regular file is written beside its place and moved there when it is complete, so that a query
-/// that fails half-way neither leaves half a result nor takes an earlier one away.
-enum Target {
-    Beside {
-        file: NamedTempFile,
-        path: PathBuf,
-    },
-    /// A pipe or a device: there is no beside.
-    Direct {
-        file: File,
-        path: PathBuf,
-    },
-}
-
-impl Target {
-    fn open(path: &Path) -> Result<Self> {
-        let failed = |error: io::Error| {
-            Error::invalid(format!("cannot write to {}: {}", path.display(), output::reason(&error))).with_source(error)
-        };
-        // The file that a link leads to is replaced, not the link.
-        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        if path.exists() && !path.is_file() {
-            let file = File::options().write(true).open(&path).map_err(failed)?;
-            return Ok(Self::Direct { file, path });
-        }
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let permissions = match fs::metadata(&path) {
-            Ok(metadata) => metadata.permissions(),
-            // What File::create would give it: the process's umask applies.
-            Err(_) => fs::Permissions::from_mode(0o666),
-        };
-        let file = tempfile::Builder::new()
-            .prefix(".merganser-")
-            .permissions(permissions)
-            .tempfile_in(folder)
-            .map_err(failed)?;
-        Ok(Self::Beside { file, path })
-    }
-
-    fn writer(&self) -> Result<Box<dyn Write + Send>> {
-        let (file, path) = match self {
-            Self::Beside { file, path } => (file.as_file(), path),
-            Self::Direct { file, path } => (file, path),
-        };
-        let file = file.try_clone().map_err(|error| output::write_error(&path.display().to_string(), error))?;
-        Ok(Box::new(file))
-    }
-
-    fn keep(self) -> Result<()> {
-        match self {
-            Self::Beside { file, path } => match file.persist(&path) {
-                Ok(_) => Ok(()),
-                Err(error) => Err(output::write_error(&path.display().to_string(), error.error)),
-            },
-            Self::Direct { .. } => Ok(()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_file_appears_when_it_is_complete() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("rows.csv");
-        fs::write(&path, "old").unwrap();
-
-        let target = Target::open(&path).unwrap();
-        target.writer().unwrap().write_all(b"half").unwrap();
-        drop(target);
-        assert_eq!(fs::read_to_string(&path).unwrap(), "old");
-
-        let target = Target::open(&path).unwrap();
-        target.writer().unwrap().write_all(b"new").unwrap();
-        target.keep().unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), "new");
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn a_missing_folder_is_named() {
-        let Err(error) = Target::open(Path::new("/nowhere/rows.csv")) else { panic!("opened") };
-        assert_eq!(error.message(), "cannot write to /nowhere/rows.csv: no such file or directory");
-    }
 
     #[test]
     fn sql_must_be_there() {

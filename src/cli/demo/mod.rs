@@ -22,7 +22,8 @@ use crate::telemetry;
 
 /// Time that calls have to finish after ctrl-c: nothing here is worth waiting for.
 const GRACE: Duration = Duration::from_secs(2);
-const TABLE: RowWriterOptions = RowWriterOptions { format: Format::Table, rows_max: 20, width_max: 60 };
+const TABLE: RowWriterOptions =
+    RowWriterOptions { rows_max: 20, width_max: 60, ..RowWriterOptions::all(Format::Table) };
 
 /// What is asked, and in what SQL.
 const QUESTIONS: [(&str, &str); 5] = [

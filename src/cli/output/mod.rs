@@ -3,6 +3,7 @@
 mod json;
 mod rows;
 mod table;
+mod target;
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
@@ -13,6 +14,7 @@ use serde::Serialize;
 use crate::error::{Error, Result};
 
 pub(super) use rows::{Format, RowWriter, RowWriterOptions, stdout};
+pub(super) use target::{Existing, Target};
 
 /// Set when whoever read our stdout went away. Stdout belongs to the process, and so does this.
 static STDOUT_CLOSED: AtomicBool = AtomicBool::new(false);
