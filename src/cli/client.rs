@@ -166,9 +166,8 @@ impl Client {
     /// Connects to the server for a session. A connection that breaks stays broken: behind a new one the server may be another, and
     /// what the session had, like a transaction, is gone without a word.
     pub(crate) async fn connect_once(args: &ServerArgs) -> Result<Self> {
-        let endpoint = Self::endpoint(args)?
-            .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
-            .keep_alive_timeout(KEEPALIVE_TIMEOUT);
+        let endpoint =
+            Self::endpoint(args)?.http2_keep_alive_interval(KEEPALIVE_INTERVAL).keep_alive_timeout(KEEPALIVE_TIMEOUT);
         let is_used = AtomicBool::new(false);
         let connector = tower::service_fn(move |uri: Uri| {
             let again = is_used.swap(true, Ordering::Relaxed);
@@ -286,8 +285,10 @@ impl Client {
         let descriptor = FlightDescriptor::new_cmd(command.as_any().encode_to_vec());
         let message = FlightData::new().with_descriptor(descriptor);
         let mut answers = Box::pin(self.put(futures::stream::iter([message])));
-        let answer = answers.try_next().await?.ok_or_else(|| Error::internal("the server did not answer the update"))?;
-        let result = DoPutUpdateResult::decode(answer.app_metadata).map_err(|error| unreadable("count of rows", error))?;
+        let answer =
+            answers.try_next().await?.ok_or_else(|| Error::internal("the server did not answer the update"))?;
+        let result =
+            DoPutUpdateResult::decode(answer.app_metadata).map_err(|error| unreadable("count of rows", error))?;
         Ok(result.record_count)
     }
 

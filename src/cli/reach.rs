@@ -73,7 +73,9 @@ impl Answer {
             Self::Tls => format!("it speaks TLS: say grpc+tls://{address}"),
             Self::Http1 => "it is a web server, and no Flight server: is the port right?".to_owned(),
             Self::Silence => "it says nothing: is the port right?".to_owned(),
-            Self::Closed => format!("it ends the connection: does it want TLS (grpc+tls://{address}), or is it another port?"),
+            Self::Closed => {
+                format!("it ends the connection: does it want TLS (grpc+tls://{address}), or is it another port?")
+            }
             Self::Other => "it is no Flight server: is the port right?".to_owned(),
             Self::Http2 => return None,
         };

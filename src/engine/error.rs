@@ -324,12 +324,14 @@ mod tests {
 
     #[test]
     fn the_place_is_found_in_the_caller_s_sql() {
-        let place = |message: &str, sql: &str| position(message, sql).map(|at| sql.chars().skip(at).collect::<String>());
+        let place =
+            |message: &str, sql: &str| position(message, sql).map(|at| sql.chars().skip(at).collect::<String>());
         let found = |rest: &str| Some(rest.to_owned());
         let message = "Parser Error: x\n\nLINE 1: SELEC 1\n        ^^^^^";
         assert_eq!(place(message, "SELEC 1"), found("SELEC 1"));
         assert_eq!(place(message, "SELECT 1"), None);
-        let message = "Binder Error: x\nCandidate bindings: \"a\"\n\nLINE 2: WHERE '日本é' = NO\n                        ^^";
+        let message =
+            "Binder Error: x\nCandidate bindings: \"a\"\n\nLINE 2: WHERE '日本é' = NO\n                        ^^";
         assert_eq!(place(message, "SELECT 1\nWHERE '日本é' = NO\nLIMIT 1"), found("NO\nLIMIT 1"));
         let long = "SELECT 1, 2, 3, nope, 4, 5";
         let message = "Binder Error: x\n\nLINE 1: ... 2, 3, nope, 4...\n                  ^^^^";

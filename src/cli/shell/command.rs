@@ -29,7 +29,10 @@ pub(super) const HELP: &[(&str, &str)] = &[
     ("", ""),
     ("\\i FILE", "run the statements and commands in a file"),
     ("\\copy TABLE FROM FILE...", "import files of this machine; takes the options of `merganser ingest`"),
-    ("\\copy TABLE TO FILE [FORMAT]", "write a table to a file of this machine: parquet, csv, ndjson, json or arrow"),
+    (
+        "\\copy TABLE TO FILE [FORMAT]",
+        "write a table to a file of this machine; FORMAT is parquet, csv, ndjson or arrow, if its name does not tell",
+    ),
     ("\\copy (QUERY) TO FILE [FORMAT]", "the same with the rows of a query"),
     ("", ""),
     ("\\?", "show this"),
@@ -86,7 +89,7 @@ pub(super) fn parse(line: &str) -> Result<Command> {
         return copy(rest);
     }
     let words = words(rest)?;
-    let [] | [_] = words.as_slice() else {
+    let ([] | [_]) = words.as_slice() else {
         return Err(Error::invalid(format!("{name} takes one argument at most; put one with spaces in quotes")));
     };
     let word = words.into_iter().next();
@@ -106,9 +109,11 @@ pub(super) fn parse(line: &str) -> Result<Command> {
         "\\x" => Command::Expanded(switch(name, word)?),
         "\\format" => {
             let word = word.ok_or_else(|| needs("a format: table, csv, json or ndjson"))?;
-            Command::Format(Format::from_str(&word, true).map_err(|_| {
-                Error::invalid(format!("there is no format {word}: it is table, csv, json or ndjson"))
-            })?)
+            Command::Format(
+                Format::from_str(&word, true).map_err(|_| {
+                    Error::invalid(format!("there is no format {word}: it is table, csv, json or ndjson"))
+                })?,
+            )
         }
         "\\o" => Command::Output(word.map(|word| file(&word))),
         "\\i" => Command::Include(file(&word.ok_or_else(|| needs("a file"))?)),
@@ -172,7 +177,7 @@ fn file(word: &str) -> PathBuf {
 }
 
 /// `rest` as a shell splits it: at spaces outside of quotes, which are taken away.
-pub(super) fn words(rest: &str) -> Result<Vec<String>> {
+pub(in crate::cli) fn words(rest: &str) -> Result<Vec<String>> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut quote: Option<char> = None;

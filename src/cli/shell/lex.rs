@@ -186,12 +186,10 @@ mod tests {
             ]
         );
         assert_eq!(kinds(r"E'a\';' x"), [(Text, r"E'a\';'"), (Word, "x")]);
-        assert_eq!(kinds("$$a;$x$b$$ $x$;$$$x$ $1"), [
-            (Text, "$$a;$x$b$$"),
-            (Text, "$x$;$$$x$"),
-            (Symbol, "$"),
-            (Number, "1"),
-        ]);
+        assert_eq!(
+            kinds("$$a;$x$b$$ $x$;$$$x$ $1"),
+            [(Text, "$$a;$x$b$$"), (Text, "$x$;$$$x$"), (Symbol, "$"), (Number, "1"),]
+        );
         assert_eq!(kinds("größe='é'"), [(Word, "größe"), (Symbol, "="), (Text, "'é'")]);
     }
 

@@ -37,15 +37,23 @@ use super::client::ServerArgs;
 use super::output::{self, Format};
 use crate::error::{Error, ErrorKind, Result};
 
+#[cfg(test)]
 pub(super) use command::words;
 
 /// Talk to a server in SQL
 #[derive(Debug, clap::Args)]
-#[command(long_about = "Talk to a server in SQL\n\n\
+#[command(
+    long_about = "Talk to a server in SQL\n\n\
     Statements end with a semicolon and may have many lines; commands begin with a backslash, and \\? lists them. Tab completes \
     tables, columns, functions, and the properties of events behind properties->>'$. Ctrl-c cancels the statement that runs.\n\n\
     All that is typed is in one session, so that transactions, temporary tables and SET work. Without a terminal, statements come \
-    from stdin, and the first error ends it with its line")]
+    from stdin, and the first error ends it with its line",
+    after_long_help = "Examples:\n  \
+    merganser shell\n  \
+    merganser shell -c \"SELECT 1\" -c '\\d'\n  \
+    merganser shell --format csv < report.sql\n  \
+    merganser shell --server grpc+tls://db.example:8815 --user ann"
+)]
 pub(super) struct Args {
     /// Run this SQL or \command, and exit; may be repeated
     #[arg(long, short, value_name = "SQL")]

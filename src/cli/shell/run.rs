@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use jiff::Zoned;
@@ -48,7 +48,8 @@ impl Sort {
             Self::Begin
         } else if is(&["commit", "end", "rollback", "abort"]) {
             Self::End
-        } else if first.is('(') || is(&["select", "from", "with", "values", "explain", "describe", "show", "summarize"]) {
+        } else if first.is('(') || is(&["select", "from", "with", "values", "explain", "describe", "show", "summarize"])
+        {
             Self::Query
         } else {
             Self::Other
@@ -157,7 +158,9 @@ impl Shell {
 
     fn include(&mut self, path: &Path) -> Result<Result<Next, Told>> {
         if self.files >= FILES_MAX {
-            return Err(Error::invalid(format!("{FILES_MAX} files run one another already: is one among them that runs itself?")));
+            return Err(Error::invalid(format!(
+                "{FILES_MAX} files run one another already: is one among them that runs itself?"
+            )));
         }
         let name = path.display().to_string();
         let unreadable =
@@ -224,12 +227,6 @@ impl Shell {
             }
         });
         self.names.ask(Some(self.connection.client().without_session()));
-    }
-
-    /// Where the shell's server is, for commands that connect by themselves.
-    pub(super) fn copied(&mut self, path: PathBuf, rows: u64) -> Result<()> {
-        let count = output::thousands(rows);
-        output::print(&format!("{count} row{} written to {}", if rows == 1 { "" } else { "s" }, path.display()))
     }
 }
 

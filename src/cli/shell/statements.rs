@@ -170,15 +170,11 @@ mod tests {
 
     #[test]
     fn statements_and_commands_have_their_lines() {
-        let text = "-- first;\nSELECT 1; SELECT\n  ';\n' AS a; ;\n\\d t\n\n  \\timing \nSELECT /* ; */ 2\n;\nFROM t\n-- end\n";
+        let text =
+            "-- first;\nSELECT 1; SELECT\n  ';\n' AS a; ;\n\\d t\n\n  \\timing \nSELECT /* ; */ 2\n;\nFROM t\n-- end\n";
         let (steps, rest) = steps(text);
-        let wanted = [
-            ("SELECT 1", 2),
-            ("SELECT\n  ';\n' AS a", 2),
-            ("\\d t", 5),
-            ("\\timing", 7),
-            ("SELECT /* ; */ 2", 8),
-        ];
+        let wanted =
+            [("SELECT 1", 2), ("SELECT\n  ';\n' AS a", 2), ("\\d t", 5), ("\\timing", 7), ("SELECT /* ; */ 2", 8)];
         assert_eq!(steps, wanted.map(|(text, line)| (text.to_owned(), line)));
         let rest = rest.unwrap().unwrap();
         assert_eq!((rest.text.as_str(), rest.line), ("FROM t\n-- end", 10));
@@ -212,7 +208,9 @@ mod tests {
 
     #[test]
     fn the_prompt_wants_more_until_the_end() {
-        for text in ["", "  ", "SELECT 1;", "SELECT 1; -- x", "\\d", "  \\d t", "exit", "QUIT;", "help", ".tables", "-- x"] {
+        for text in
+            ["", "  ", "SELECT 1;", "SELECT 1; -- x", "\\d", "  \\d t", "exit", "QUIT;", "help", ".tables", "-- x"]
+        {
             assert!(is_complete(text), "{text}");
         }
         for text in ["SELECT 1", "SELECT 1; SELECT", "SELECT ';", "SELECT 1 -- ;", "/* ;", "$$;", "exits"] {

@@ -63,7 +63,8 @@ fn last_columns(text: &str, columns: usize) -> &str {
 pub(super) fn hint(error: &Error, sql: &str) -> Option<String> {
     if error.kind() == ErrorKind::Unauthenticated {
         return Some(
-            "sign in with --user NAME and the password in MERGANSER_PASSWORD, or with an API token in MERGANSER_TOKEN".to_owned(),
+            "sign in with --user NAME and the password in MERGANSER_PASSWORD, or with an API token in MERGANSER_TOKEN"
+                .to_owned(),
         );
     }
     let (_, rest) = error.message().split_once("Referenced column \"")?;
@@ -114,7 +115,9 @@ mod tests {
 
     #[test]
     fn text_without_its_quotes_is_noticed() {
-        let missing = |name: &str| Error::invalid(format!("Binder Error: Referenced column \"{name}\" not found in FROM clause!"));
+        let missing = |name: &str| {
+            Error::invalid(format!("Binder Error: Referenced column \"{name}\" not found in FROM clause!"))
+        };
         for (sql, name, told) in [
             ("FROM t WHERE country = NO", "NO", Some("text stands in single quotes: 'NO'")),
             ("FROM t WHERE country IN ('SE', NO)", "NO", Some("text stands in single quotes: 'NO'")),

@@ -65,7 +65,7 @@ impl View {
         }
         match written {
             // The reader had enough.
-            Err(_) if screen.is_some_and(|screen| screen.was_left()) => Ok(()),
+            Err(_) if screen.as_ref().is_some_and(Screen::was_left) => Ok(()),
             written => written,
         }
     }
@@ -83,7 +83,7 @@ impl View {
         let written = writeln!(out, "{text}").and_then(|()| out.flush());
         let closed = screen.as_ref().map_or(Ok(()), Screen::close);
         match written.and(closed) {
-            Err(_) if screen.is_some_and(|screen| screen.was_left()) => Ok(()),
+            Err(_) if screen.as_ref().is_some_and(Screen::was_left) => Ok(()),
             done => done.map_err(|error| output::write_error("the output", error)),
         }
     }
@@ -119,7 +119,11 @@ impl Writer {
         if view.expanded && view.is_for_people() && !schema.fields().is_empty() {
             return Ok(Self::Expanded(Expanded::new(schema, out)));
         }
-        let options = RowWriterOptions { format: view.format, rows_max: view.rows_max, width_max: view.width_max };
+        let options = RowWriterOptions {
+            rows_max: view.rows_max,
+            width_max: view.width_max,
+            ..RowWriterOptions::all(view.format)
+        };
         Ok(Self::Rows(Box::new(RowWriter::new(schema, options, out)?)))
     }
 
@@ -227,7 +231,10 @@ mod tests {
         let all = shown(|_| {});
         assert!(all.ends_with("+---+------+\n4 rows\n"), "{all}");
         let some = shown(|view| view.rows_max = 3);
-        assert!(some.ends_with("|\n+---+------+\n3 rows\n... and more: these are the first 3 (--max-rows)\n"), "{some}");
+        assert!(
+            some.ends_with("|\n+---+------+\n3 rows\n... and more: these are the first 3 (--max-rows)\n"),
+            "{some}"
+        );
         assert_eq!(some.matches("| 1 |").count() + some.matches("| 2 |").count(), 3, "{some}");
         let rows = shown(|view| {
             view.rows_max = 1;

@@ -42,9 +42,43 @@ struct Source {
 const BEFORE_TABLE: &[&str] = &["from", "join", "into", "update", "describe", "table", "view", "summarize", "truncate"];
 /// Words that end a FROM list, or cannot be another name of a table.
 const NO_ALIAS: &[&str] = &[
-    "where", "group", "order", "limit", "having", "join", "left", "right", "inner", "outer", "full", "cross", "on", "using",
-    "union", "except", "intersect", "select", "set", "values", "qualify", "window", "natural", "asof", "semi", "anti",
-    "positional", "lateral", "tablesample", "by", "default", "offset", "returning", "pivot", "unpivot", "sample", "as",
+    "where",
+    "group",
+    "order",
+    "limit",
+    "having",
+    "join",
+    "left",
+    "right",
+    "inner",
+    "outer",
+    "full",
+    "cross",
+    "on",
+    "using",
+    "union",
+    "except",
+    "intersect",
+    "select",
+    "set",
+    "values",
+    "qualify",
+    "window",
+    "natural",
+    "asof",
+    "semi",
+    "anti",
+    "positional",
+    "lateral",
+    "tablesample",
+    "by",
+    "default",
+    "offset",
+    "returning",
+    "pivot",
+    "unpivot",
+    "sample",
+    "as",
 ];
 
 /// What is to be completed in `text` at `at`.
@@ -134,10 +168,12 @@ fn wants_table(before: &[Token<'_>]) -> bool {
     if BEFORE_TABLE.iter().any(|word| last.is_word(word)) {
         return true;
     }
-    let is_listed = |token: &&Token<'_>| matches!(token.kind, Kind::Word | Kind::Name) || token.is(',') || token.is('.');
-    let list = before.iter().rev().take_while(is_listed).take_while(|token| {
-        !NO_ALIAS.iter().any(|word| token.is_word(word) && *word != "as") && !token.is_word("and")
-    });
+    let is_listed =
+        |token: &&Token<'_>| matches!(token.kind, Kind::Word | Kind::Name) || token.is(',') || token.is('.');
+    let list =
+        before.iter().rev().take_while(is_listed).take_while(|token| {
+            !NO_ALIAS.iter().any(|word| token.is_word(word) && *word != "as") && !token.is_word("and")
+        });
     last.is(',') && list.into_iter().any(|token| token.is_word("from"))
 }
 
@@ -285,10 +321,19 @@ mod tests {
     #[test]
     fn columns_are_of_the_statement_s_tables() {
         assert_eq!(at("SELECT ev| FROM events e"), (2, "ev".to_owned(), Wants::Anything(names(&["events"]))));
-        assert_eq!(at("SELECT | FROM events, s.people"), (0, String::new(), Wants::Column(names(&["events", "people"]))));
-        assert_eq!(at("SELECT p.d| FROM events e JOIN people AS p"), (1, "d".to_owned(), Wants::Column(names(&["people"]))));
+        assert_eq!(
+            at("SELECT | FROM events, s.people"),
+            (0, String::new(), Wants::Column(names(&["events", "people"])))
+        );
+        assert_eq!(
+            at("SELECT p.d| FROM events e JOIN people AS p"),
+            (1, "d".to_owned(), Wants::Column(names(&["people"])))
+        );
         assert_eq!(at("SELECT people.| FROM people"), (0, String::new(), Wants::Column(names(&["people"]))));
-        assert_eq!(at("SELECT x FROM a; SELECT x| FROM b; SELECT 1"), (1, "x".to_owned(), Wants::Anything(names(&["b"]))));
+        assert_eq!(
+            at("SELECT x FROM a; SELECT x| FROM b; SELECT 1"),
+            (1, "x".to_owned(), Wants::Anything(names(&["b"])))
+        );
         assert_eq!(at("SELECT \"x| FROM b"), (2, "x".to_owned(), Wants::Column(Vec::new())));
         assert_eq!(at("SELECT x FROM range(3) WHERE y|"), (1, "y".to_owned(), Wants::Anything(Vec::new())));
     }
@@ -308,19 +353,21 @@ mod tests {
             ("FROM events SELECT properties ->> '$.|", 0, "", property(&["events"], &[], true)),
             ("FROM events SELECT properties->'$|", 0, "", property(&["events"], &[], true)),
             ("FROM events SELECT properties->>'co|", 2, "co", property(&["events"], &[], false)),
-            ("FROM events SELECT properties->>'$.device.\"a b\".o|", 1, "o", property(&["events"], &["device", "a b"], true)),
-            ("FROM events SELECT properties->>'$.\"a b|", 4, "a b", property(&["events"], &[], true)),
             (
-                "FROM events e, people p SELECT p.properties->>'$.pl|'",
-                2,
-                "pl",
-                property(&["people"], &[], true),
+                "FROM events SELECT properties->>'$.device.\"a b\".o|",
+                1,
+                "o",
+                property(&["events"], &["device", "a b"], true),
             ),
+            ("FROM events SELECT properties->>'$.\"a b|", 4, "a b", property(&["events"], &[], true)),
+            ("FROM events e, people p SELECT p.properties->>'$.pl|'", 2, "pl", property(&["people"], &[], true)),
             ("FROM events SELECT json_extract_string(properties, '$.co|", 2, "co", property(&["events"], &[], true)),
         ] {
             assert_eq!(at(marked), (typed, prefix.to_owned(), wants), "{marked}");
         }
-        for marked in ["SELECT * FROM t WHERE a = 'x|'", "SELECT 'x|", "SELECT f(a, 'x|", "SELECT 12|", "SELECT 1 -- x|"] {
+        for marked in
+            ["SELECT * FROM t WHERE a = 'x|'", "SELECT 'x|", "SELECT f(a, 'x|", "SELECT 12|", "SELECT 1 -- x|"]
+        {
             assert_eq!(at(marked).2, Wants::Nothing, "{marked}");
         }
     }

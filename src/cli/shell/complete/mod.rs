@@ -16,12 +16,83 @@ const CANDIDATES_MAX: usize = 1000;
 
 /// Words of SQL that are worth completing.
 const KEYWORDS: &[&str] = &[
-    "ALTER", "AND", "ANTI", "ASC", "ASOF", "BEGIN", "BETWEEN", "BY", "CASE", "CAST", "COMMIT", "CREATE", "CROSS", "DELETE", "DESC",
-    "DESCRIBE", "DISTINCT", "DROP", "ELSE", "END", "EXCEPT", "EXCLUDE", "EXISTS", "EXPLAIN", "FALSE", "FILTER", "FROM", "FULL",
-    "GROUP", "HAVING", "ILIKE", "INNER", "INSERT", "INTERSECT", "INTERVAL", "INTO", "JOIN", "LEFT", "LIKE", "LIMIT", "MACRO",
-    "NATURAL", "NULL", "NULLS", "OFFSET", "ORDER", "OUTER", "OVER", "PARTITION", "PIVOT", "QUALIFY", "REPLACE", "RETURNING",
-    "RIGHT", "ROLLBACK", "SAMPLE", "SELECT", "SEMI", "SUMMARIZE", "TABLE", "TEMP", "THEN", "TIMESTAMP", "TRUE", "TRUNCATE",
-    "UNION", "UNNEST", "UNPIVOT", "UPDATE", "USING", "VALUES", "VARIABLE", "VIEW", "WHEN", "WHERE", "WINDOW", "WITH",
+    "ALTER",
+    "AND",
+    "ANTI",
+    "ASC",
+    "ASOF",
+    "BEGIN",
+    "BETWEEN",
+    "BY",
+    "CASE",
+    "CAST",
+    "COMMIT",
+    "CREATE",
+    "CROSS",
+    "DELETE",
+    "DESC",
+    "DESCRIBE",
+    "DISTINCT",
+    "DROP",
+    "ELSE",
+    "END",
+    "EXCEPT",
+    "EXCLUDE",
+    "EXISTS",
+    "EXPLAIN",
+    "FALSE",
+    "FILTER",
+    "FROM",
+    "FULL",
+    "GROUP",
+    "HAVING",
+    "ILIKE",
+    "INNER",
+    "INSERT",
+    "INTERSECT",
+    "INTERVAL",
+    "INTO",
+    "JOIN",
+    "LEFT",
+    "LIKE",
+    "LIMIT",
+    "MACRO",
+    "NATURAL",
+    "NULL",
+    "NULLS",
+    "OFFSET",
+    "ORDER",
+    "OUTER",
+    "OVER",
+    "PARTITION",
+    "PIVOT",
+    "QUALIFY",
+    "REPLACE",
+    "RETURNING",
+    "RIGHT",
+    "ROLLBACK",
+    "SAMPLE",
+    "SELECT",
+    "SEMI",
+    "SUMMARIZE",
+    "TABLE",
+    "TEMP",
+    "THEN",
+    "TIMESTAMP",
+    "TRUE",
+    "TRUNCATE",
+    "UNION",
+    "UNNEST",
+    "UNPIVOT",
+    "UPDATE",
+    "USING",
+    "VALUES",
+    "VARIABLE",
+    "VIEW",
+    "WHEN",
+    "WHERE",
+    "WINDOW",
+    "WITH",
 ];
 
 /// Where the part begins that a candidate replaces, and the candidates for `text` at `at`.
@@ -46,7 +117,8 @@ pub(super) fn complete(text: &str, at: usize, names: &dyn Names) -> (usize, Vec<
             found.add(KEYWORDS.iter().map(|word| Cow::from(cased(word))), str::to_owned);
         }
         Wants::Property { tables, column, above, path } => {
-            let keys = tables.iter().map(|table| names.properties(table, &column, &above)).find(|keys| !keys.is_empty());
+            let keys =
+                tables.iter().map(|table| names.properties(table, &column, &above)).find(|keys| !keys.is_empty());
             // The dot that a path needs behind `$`.
             let dot = if path && text[..start].ends_with('$') { "." } else { "" };
             found.add(keys.unwrap_or_default().into_iter().map(Cow::from), |key| {
@@ -151,11 +223,10 @@ mod tests {
         assert_eq!(completed("FROM P|"), ["FROM people", "FROM purchases"]);
         assert_eq!(completed("FROM o|"), ["FROM \"Odd name\""]);
         assert_eq!(completed("FROM \"p|"), ["FROM \"people\"", "FROM \"purchases\""]);
-        assert_eq!(completed("FROM purchases WHERE eve|"), [
-            "FROM purchases WHERE even_odd(",
-            "FROM purchases WHERE event_name",
-            "FROM purchases WHERE event_time",
-        ]);
+        assert_eq!(
+            completed("FROM purchases WHERE eve|"),
+            ["FROM purchases WHERE even_odd(", "FROM purchases WHERE event_name", "FROM purchases WHERE event_time",]
+        );
         assert_eq!(completed("FROM purchases p SELECT p.gr|"), ["FROM purchases p SELECT p.\"group\""]);
         assert_eq!(completed("se|"), ["select", "semi"]);
         assert_eq!(completed("SEL|"), ["SELECT"]);
@@ -168,12 +239,15 @@ mod tests {
         let text = "FROM purchases SELECT properties->>";
         let completed = |typed: &str| completed(&format!("{text}{typed}|"));
         assert_eq!(completed("'$.co"), [format!("{text}'$.country")]);
-        assert_eq!(completed("'$"), [
-            format!("{text}'$.\"$os\""),
-            format!("{text}'$.\"it''s\""),
-            format!("{text}'$.city"),
-            format!("{text}'$.country"),
-        ]);
+        assert_eq!(
+            completed("'$"),
+            [
+                format!("{text}'$.\"$os\""),
+                format!("{text}'$.\"it''s\""),
+                format!("{text}'$.city"),
+                format!("{text}'$.country"),
+            ]
+        );
         assert_eq!(completed("'i"), [format!("{text}'it''s")]);
         assert_eq!(completed("'$.device.m"), [format!("{text}'$.device.model")]);
         assert_eq!(completed("'$.device.x"), Vec::<String>::new());
