@@ -101,6 +101,17 @@ impl ServerArgs {
         let token = token.trim();
         Ok((!token.is_empty()).then(|| format!("Bearer {token}")))
     }
+
+    /// What to tell those whom the server does not know.
+    fn how_to_sign_in(&self) -> &'static str {
+        match (&self.token_file, &self.user, self.token.is_empty(), self.password.is_empty()) {
+            (None, None, true, _) => {
+                "; say --user NAME with the password in MERGANSER_PASSWORD, or have an API token in MERGANSER_TOKEN"
+            }
+            (None, Some(_), _, true) => "; the password is read from MERGANSER_PASSWORD, which is not set",
+            _ => "",
+        }
+    }
 }
 
 /// A session of the server's: the cookie that names it.
@@ -154,6 +165,8 @@ pub(crate) struct Client {
     sign_in: SignIn,
     /// The address as the user gave it, for messages.
     server: String,
+    /// What to tell when it does not let us in.
+    how_to_sign_in: &'static str,
 }
 
 impl Client {
@@ -188,7 +201,7 @@ impl Client {
         let channel = channel.map_err(|error| unreachable(&args.server, error))?;
         let sign_in = SignIn::new(args)?;
         let inner = service(channel.clone(), sign_in.clone());
-        Ok(Self { inner, channel, sign_in, server: args.server.clone() })
+        Ok(Self { inner, channel, sign_in, server: args.server.clone(), how_to_sign_in: args.how_to_sign_in() })
     }
 
     fn endpoint(args: &ServerArgs) -> Result<Endpoint> {
@@ -331,7 +344,11 @@ impl Client {
     }
 
     fn error(&self, status: &Status) -> Error {
-        error_of(&self.server, status)
+        let error = error_of(&self.server, status);
+        match error.kind() {
+            ErrorKind::Unauthenticated => error.retold(|message| format!("{message}{}", self.how_to_sign_in)),
+            _ => error,
+        }
     }
 
     /// The error of a call that the server has not begun to answer; where nothing answers as it should, what does.
@@ -542,9 +559,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut args = ServerArgs::at("grpc://x");
         assert_eq!(args.authorization().unwrap(), None);
+        assert!(args.how_to_sign_in().contains("--user NAME"));
         args.token = "one".to_owned();
         assert_eq!(args.authorization().unwrap().unwrap(), "Bearer one");
+        assert_eq!(args.how_to_sign_in(), "");
         args.user = Some("ada".to_owned());
+        assert!(args.how_to_sign_in().contains("which is not set"));
         args.password = "pw".to_owned();
         assert_eq!(args.authorization().unwrap().unwrap(), "Basic YWRhOnB3");
         args.token_file = Some(folder.path().join("token"));

@@ -62,13 +62,21 @@ pub(super) async fn run(args: Args) -> Result<()> {
     let sql = read_sql(args.sql.into_iter().next())?;
     let options =
         RowWriterOptions { rows_max: args.max_rows, width_max: args.max_width, ..RowWriterOptions::all(args.format) };
-    let rows = Client::connect(&args.server).await?.query(sql).await?;
+    let rows = Client::connect(&args.server).await?.query(sql).await.map_err(name_the_shell)?;
     let Some(path) = args.output else {
         return write_rows(rows, options, output::stdout()).await;
     };
     let target = Target::open(&path, Existing::Replace)?;
     unless_interrupted(write_rows(rows, options, target.writer()?)).await?;
     target.keep()
+}
+
+/// The error, with what runs several statements, if that is what is wrong.
+fn name_the_shell(error: Error) -> Error {
+    if error.message().starts_with("one statement is expected, several were given") {
+        return error.retold(|message| format!("{message}, or to `merganser shell`, which runs all"));
+    }
+    error
 }
 
 fn read_sql(sql: Option<String>) -> Result<String> {

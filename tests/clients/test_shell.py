@@ -9,9 +9,8 @@ import threading
 import grpc
 import pytest
 import raw
-from terminal import Terminal
-
 from support import Server, action, ingest, put
+from terminal import Terminal
 
 BIN = os.environ["MERGANSER_BIN"]
 ENDLESS = "SELECT count(*) FROM range(1000000000000) a, range(1000) b"
@@ -52,7 +51,9 @@ def run(server, *arguments, text=None, directory=None):
     """Runs a shell without a terminal: its exit code, stdout and stderr."""
     environment = {"PATH": os.environ["PATH"]} | surroundings(server, directory or pathlib.Path("/nonexistent"))
     command = [BIN, "shell", *arguments]
-    done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=30, env=environment, cwd=directory)
+    done = subprocess.run(
+        command, input=text, capture_output=True, text=True, timeout=30, env=environment, cwd=directory
+    )
     return done.returncode, done.stdout, done.stderr
 
 
@@ -243,7 +244,9 @@ def test_a_server_that_is_started_again(terminal, tmp_path):
 
 
 def test_scripts_end_at_the_first_error(shop, tmp_path):
-    script = "CREATE TEMP TABLE own AS SELECT 1 AS n;\n-- a remark;\nFROM own;\n\\d app_users\nSELECT\n  nothing;\nSELECT 9;"
+    script = (
+        "CREATE TEMP TABLE own AS SELECT 1 AS n;\n-- a remark;\nFROM own;\n\\d app_users\nSELECT\n  nothing;\nSELECT 9;"
+    )
     code, out, err = run(shop, text=script, directory=tmp_path)
     assert code == 1 and "| 1 |" in out and "distinct_id" in out and "9" not in out
     message, line, mark = err.splitlines()
@@ -257,7 +260,9 @@ def test_scripts_end_at_the_first_error(shop, tmp_path):
 
 
 def test_commands_are_given_as_options(shop):
-    code, out, _ = run(shop, "-c", "BEGIN; SELECT 1 AS a", "-c", "ROLLBACK", "-c", "\\d app_users", "--format", "ndjson")
+    code, out, _ = run(
+        shop, "-c", "BEGIN; SELECT 1 AS a", "-c", "ROLLBACK", "-c", "\\d app_users", "--format", "ndjson"
+    )
     assert code == 0 and out.startswith('{"a":1}\n') and "distinct_id" in out
     code, _, err = run(shop, "-c", "SELECT", "-c", "SELECT 1")
     assert code == 1 and err.startswith("merganser: Parser Error")
@@ -329,9 +334,11 @@ def test_tls_on_one_side_only(server_factory, shop, tmp_path):
 def test_passwords(server_factory, terminal, tmp_path):
     server = server_factory("--memory", "--set", "auth.user=ann", "--set", "auth.password=secret")
     wrong = error_of("shell", "-c", "SELECT 1", "--user", "ann", "--server", server.uri, MERGANSER_PASSWORD="no")
-    assert wrong.startswith("merganser: the user or the password is wrong; sign in with --user NAME")
+    assert wrong == "merganser: the user or the password is wrong"
+    missing = error_of("query", "SELECT 1", "--user", "ann", "--server", server.uri)
+    assert missing.endswith("the password is read from MERGANSER_PASSWORD, which is not set")
     nobody = error_of("tables", "--server", server.uri)
-    assert "send a user and a password, or a token" in nobody
+    assert "say --user NAME with the password in MERGANSER_PASSWORD" in nobody
 
     shell = Terminal([BIN, "shell", "--user", "ann"], surroundings(server, tmp_path), cwd=str(tmp_path))
     try:
@@ -347,6 +354,11 @@ def test_passwords(server_factory, terminal, tmp_path):
 def test_words_that_a_shell_has_taken_apart():
     message = error_of("query", "SELECT", "1", "FROM", "t")
     assert "the SQL came as 4 words: put all of it in quotes" in message
+
+
+def test_several_statements(shop):
+    message = error_of("query", "SELECT 1; SELECT 2", "--server", shop.uri)
+    assert message.endswith("send them one by one, or to `merganser shell`, which runs all")
 
 
 def test_completions_and_manual_pages(tmp_path):

@@ -40,7 +40,6 @@ impl Prompt {
             .history_ignore_space(true)
             .completion_type(CompletionType::List)
             .completion_show_all_if_ambiguous(true)
-            .auto_add_history(false)
             .build();
         let mut editor = Editor::with_config(config).map_err(unusable)?;
         editor.set_helper(Some(Assistant { names, files: FilenameCompleter::new() }));

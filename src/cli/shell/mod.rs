@@ -223,23 +223,12 @@ fn connect(runtime: &Runtime, mut args: ServerArgs, is_interactive: bool) -> Res
         Ok(connection) => return Ok(connection),
         Err(error) => error,
     };
-    let (ErrorKind::Unauthenticated, Some(user), true) = (error.kind(), &args.user, is_interactive) else {
-        return Err(with_hint(error));
-    };
-    if !args.password.is_empty() {
-        return Err(with_hint(error));
-    }
+    let asks = is_interactive && args.password.is_empty() && error.kind() == ErrorKind::Unauthenticated;
+    let Some(user) = args.user.as_ref().filter(|_| asks) else { return Err(error) };
     let password = rpassword::prompt_password(format!("password of {user}: "));
     args.password =
         password.map_err(|error| Error::invalid(format!("cannot read the password: {error}")).with_source(error))?;
-    runtime.block_on(Connection::open(args)).map_err(with_hint)
-}
-
-fn with_hint(error: Error) -> Error {
-    match trouble::hint(&error, "") {
-        Some(hint) => error.retold(|message| format!("{message}; {hint}")),
-        None => error,
-    }
+    runtime.block_on(Connection::open(args))
 }
 
 /// What `work` comes to, unless ctrl-c is pressed: then it is dropped, which cancels it at the server, too.

@@ -3,7 +3,7 @@
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use super::lex::{Kind, Token, tokens};
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 
 /// Columns of a line that are shown.
 const COLUMNS_MAX: usize = 100;
@@ -61,12 +61,6 @@ fn last_columns(text: &str, columns: usize) -> &str {
 
 /// What the user may have meant, where that can be seen.
 pub(super) fn hint(error: &Error, sql: &str) -> Option<String> {
-    if error.kind() == ErrorKind::Unauthenticated {
-        return Some(
-            "sign in with --user NAME and the password in MERGANSER_PASSWORD, or with an API token in MERGANSER_TOKEN"
-                .to_owned(),
-        );
-    }
     let (_, rest) = error.message().split_once("Referenced column \"")?;
     let (name, _) = rest.split_once("\" not found")?;
     let all: Vec<Token<'_>> = tokens(sql).collect();
@@ -132,7 +126,5 @@ mod tests {
             assert_eq!(hint(&missing(name), sql).as_deref(), told, "{sql}");
         }
         assert_eq!(hint(&Error::invalid("no"), "SELECT 1"), None);
-        let error = Error::new(ErrorKind::Unauthenticated, "the user or the password is wrong");
-        assert!(hint(&error, "").unwrap().contains("MERGANSER_PASSWORD"));
     }
 }
