@@ -216,14 +216,14 @@ def test_a_server_that_is_started_again(terminal, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    listen = ["--memory", "--set", f"server.listen=127.0.0.1:{port}"]
-    first = Server(listen, tmp_path, "first").wait_until_ready()
+    listen = f"127.0.0.1:{port}"
+    first = Server(["--memory"], tmp_path, "first", listen=listen).wait_until_ready()
     second = None
     try:
         shell = terminal(server=first)
         shell.ask("BEGIN;", prompt="merganser*>")
         first.kill9()
-        second = Server(listen, tmp_path, "second").wait_until_ready()
+        second = Server(["--memory"], tmp_path, "second", listen=listen).wait_until_ready()
         shown = shell.ask("SELECT 1;")
         assert f"error: lost the connection to {first.uri}" in shown
         assert "connected again, in a new session: temporary tables, settings and an open transaction are gone" in shown
