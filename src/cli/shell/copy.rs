@@ -4,7 +4,7 @@ use std::path::Path;
 
 use clap::{Parser, ValueEnum as _};
 
-use super::{Shell, until_interrupted};
+use super::Shell;
 use crate::cli::export::{self, Encoding, Meter, Progress};
 use crate::cli::ingest;
 use crate::cli::output::{self, Existing, Target};
@@ -30,7 +30,7 @@ impl Shell {
             let progress = Progress::new(meter.clone(), None, !self.is_interactive);
             export::write(rows, encoding, target.writer()?, &progress).await
         };
-        self.runtime.block_on(until_interrupted(work))?;
+        self.runner.run(work)?;
         target.keep()?;
         let (rows, bytes) = meter.read();
         let (count, bytes) = (output::thousands(rows), output::bytes(bytes));
@@ -45,7 +45,7 @@ impl Shell {
             Error::invalid(format!("\\copy: {}", first.trim_start_matches("error: ")))
         })?;
         let args = args.at(self.connection.args().clone());
-        let done = self.runtime.block_on(until_interrupted(Box::pin(ingest::run(args))));
+        let done = self.runner.run(Box::pin(ingest::run(args)));
         self.names.forget();
         done
     }

@@ -14,6 +14,7 @@ mod history;
 mod lex;
 mod pager;
 mod run;
+mod runner;
 mod script;
 mod statements;
 mod trouble;
@@ -21,15 +22,14 @@ mod view;
 
 use std::io::{self, BufRead, IsTerminal};
 use std::rc::Rc;
-
-use tokio::runtime::Runtime;
-use tokio::signal::unix::{SignalKind, signal};
+use std::time::Duration;
 
 use self::command::Command;
 use self::complete::names::ServerNames;
 use self::connection::Connection;
 use self::editor::{Prompt, Typed};
 use self::pager::Pager;
+use self::runner::Runner;
 use self::script::Origin;
 use self::statements::{Statement, is_bare_word};
 use self::view::View;
@@ -39,6 +39,9 @@ use crate::error::{Error, ErrorKind, Result};
 
 #[cfg(test)]
 pub(super) use command::words;
+
+/// Time in which the server may end the session.
+const CLOSE_MAX: Duration = Duration::from_secs(1);
 
 /// Talk to a server in SQL
 #[derive(Debug, clap::Args)]
@@ -77,7 +80,7 @@ pub(super) struct Args {
 
 /// A shell.
 struct Shell {
-    runtime: Runtime,
+    runner: Runner,
     connection: Connection,
     view: View,
     names: Rc<ServerNames>,
@@ -136,9 +139,9 @@ fn not_shown() -> Error {
 
 impl Shell {
     fn open(args: Args, is_interactive: bool) -> Result<Self> {
-        let runtime = super::runtime()?;
-        let connection = connect(&runtime, args.server, is_interactive)?;
-        let names = Rc::new(ServerNames::new(runtime.handle().clone()));
+        let runner = Runner::new(is_interactive)?;
+        let connection = connect(&runner, args.server, is_interactive)?;
+        let names = Rc::new(ServerNames::new(runner.handle()));
         names.ask(is_interactive.then(|| connection.client().without_session()));
         let view = View {
             format: args.format,
@@ -149,7 +152,7 @@ impl Shell {
             pager: is_interactive.then(|| Pager::of(std::env::var("PAGER").ok())),
         };
         let (timing, in_transaction) = (false, false);
-        Ok(Self { runtime, connection, view, names, timing, in_transaction, last: None, files: 0, is_interactive })
+        Ok(Self { runner, connection, view, names, timing, in_transaction, last: None, files: 0, is_interactive })
     }
 
     /// Reads from the terminal until its user has enough.
@@ -209,17 +212,14 @@ impl Shell {
     }
 
     fn close(self) {
-        let Self { runtime, connection, .. } = self;
-        // The server may be gone, or busy.
-        let closed = async { tokio::time::timeout(std::time::Duration::from_secs(1), connection.close()).await };
-        drop(runtime.block_on(closed));
-        runtime.shutdown_background();
+        let Self { runner, connection, .. } = self;
+        runner.end(connection.close(), CLOSE_MAX);
     }
 }
 
 /// Connects; asks a person for the password that the server misses.
-fn connect(runtime: &Runtime, mut args: ServerArgs, is_interactive: bool) -> Result<Connection> {
-    let error = match runtime.block_on(Connection::open(args.clone())) {
+fn connect(runner: &Runner, mut args: ServerArgs, is_interactive: bool) -> Result<Connection> {
+    let error = match runner.run(Connection::open(args.clone())) {
         Ok(connection) => return Ok(connection),
         Err(error) => error,
     };
@@ -228,16 +228,5 @@ fn connect(runtime: &Runtime, mut args: ServerArgs, is_interactive: bool) -> Res
     let password = rpassword::prompt_password(format!("password of {user}: "));
     args.password =
         password.map_err(|error| Error::invalid(format!("cannot read the password: {error}")).with_source(error))?;
-    runtime.block_on(Connection::open(args))
-}
-
-/// What `work` comes to, unless ctrl-c is pressed: then it is dropped, which cancels it at the server, too.
-async fn until_interrupted<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
-    let mut interrupts = signal(SignalKind::interrupt())
-        .map_err(|error| Error::internal("cannot listen to signals").with_source(error))?;
-    tokio::select! {
-        biased;
-        done = work => done,
-        _ = interrupts.recv() => Err(Error::cancelled("cancelled")),
-    }
+    runner.run(Connection::open(args))
 }

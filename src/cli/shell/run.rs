@@ -11,7 +11,7 @@ use super::command::{Command, HELP, Which};
 use super::connection::Left;
 use super::lex::{Kind, Token, tokens};
 use super::script::Origin;
-use super::{Next, Shell, Told, not_shown, until_interrupted};
+use super::{Next, Shell, Told, not_shown};
 use crate::cli::output::{self, Format};
 use crate::cli::{schema, tables};
 use crate::error::{Error, ErrorKind, Result};
@@ -73,7 +73,7 @@ impl Shell {
             let rows = client.query(sql.to_owned()).await?;
             view.show(rows, to_the_end).await.map(|()| None)
         };
-        let done = self.runtime.block_on(until_interrupted(work));
+        let done = self.runner.run(work);
         if let (Ok(Some(rows)), Format::Table) = (&done, self.view.format) {
             let count = output::thousands(rows.unsigned_abs());
             self.view.print(&format!("{count} row{} changed", if *rows == 1 { "" } else { "s" }))?;
@@ -127,8 +127,7 @@ impl Shell {
         let kind = if which == Which::Views { TableKind::View } else { TableKind::Unspecified };
         let request = ListTablesRequest { kind: kind.into(), name_like: like.unwrap_or_default() };
         let mut client = self.connection.client();
-        let mut found: Vec<TableInfo> =
-            self.runtime.block_on(until_interrupted(client.action("list_tables", &request)))?;
+        let mut found: Vec<TableInfo> = self.runner.run(client.action("list_tables", &request))?;
         if which == Which::Tables {
             found.retain(|table| table.kind() != TableKind::View);
         }
@@ -145,13 +144,13 @@ impl Shell {
                 if is_managed { Some(client.action_once("get_metadata", &request).await?) } else { None };
             Ok((schema, metadata))
         };
-        let (schema, metadata) = self.runtime.block_on(until_interrupted(asked))?;
+        let (schema, metadata) = self.runner.run(asked)?;
         let metadata = metadata.map(|metadata| format!("\n\n{}", crate::cli::metadata::text(&metadata)));
         self.view.print(&(schema::text(&schema) + &metadata.unwrap_or_default()))
     }
 
     fn server(&mut self) -> Result<()> {
-        let info = self.runtime.block_on(until_interrupted(self.connection.refresh()))?.clone();
+        let info = self.runner.run(self.connection.refresh())?.clone();
         let args = self.connection.args();
         self.view.print(&about(&args.server, args.user.as_deref(), &info))
     }
@@ -195,7 +194,7 @@ impl Shell {
                 tokio::time::sleep(pause).await;
                 Ok(())
             };
-            if self.runtime.block_on(until_interrupted(pausing)).is_err() {
+            if self.runner.run(pausing).is_err() {
                 break Ok(());
             }
         };
@@ -212,7 +211,7 @@ impl Shell {
         if !self.is_interactive {
             return;
         }
-        let left = match self.runtime.block_on(until_interrupted(self.connection.after(error))) {
+        let left = match self.runner.run(self.connection.after(error)) {
             Ok(Left::All) => return,
             Ok(left) => left,
             Err(error) if error.kind() == ErrorKind::Cancelled => return output::tell("not connected"),
