@@ -65,7 +65,7 @@ pub(super) async fn run(args: &Args, found: Found, state: Option<&Path>) -> Resu
     let started = Instant::now();
     let jobs = args.jobs()?;
     let client = Client::connect(&args.server).await?;
-    let mut journal = Journal::open(state, &args.key()?)?;
+    let mut journal = open_journal(state, &args.key()?)?;
     let table = look(&client, args.table()).await?;
     check_journal(&mut journal, table.as_ref(), args.table())?;
     if let Some(line) = found.passed_over().filter(|_| !args.quiet) {
@@ -103,6 +103,17 @@ pub(super) async fn run(args: &Args, found: Found, state: Option<&Path>) -> Resu
         Err(error) => Err(Error::new(error.kind(), format!("{}: {}", error.message(), rest())).with_source(error)),
         Ok(()) if report.failed > 0 => Err(Error::invalid(rest())),
         Ok(()) => journal.finish(),
+    }
+}
+
+/// The journal; one that is not kept where it cannot be.
+fn open_journal(state: Option<&Path>, key: &str) -> Result<Journal> {
+    match Journal::open(state, key) {
+        Err(error) if error.kind() == ErrorKind::ResourceExhausted => {
+            output::warn(&format!("{}: if this load is broken off, it will begin anew", error.message()));
+            Journal::open(None, key)
+        }
+        opened => opened,
     }
 }
 
