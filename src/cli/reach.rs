@@ -110,10 +110,13 @@ mod tests {
         let answers = "grpc://a:1 does not answer as a Flight server: ";
         for (bytes, told) in [
             (&b"\x15\x03\x03\0\x02\x02\x46"[..], Some("it speaks TLS: say grpc+tls://a:1")),
-            (b"HTTP/1.1 400 Bad Request\r\n", Some("it is a web server, and no Flight server: is the port right?")),
-            (b"\0\0\x06\x04\0\0\0\0\0", None),
-            (b"SSH-2.0-x\r\n", Some("it is no Flight server: is the port right?")),
-            (b"", Some("it ends the connection: does it want TLS (grpc+tls://a:1), or is it another port?")),
+            (
+                &b"HTTP/1.1 400 Bad Request\r\n"[..],
+                Some("it is a web server, and no Flight server: is the port right?"),
+            ),
+            (&b"\0\0\x06\x04\0\0\0\0\0"[..], None),
+            (&b"SSH-2.0-x\r\n"[..], Some("it is no Flight server: is the port right?")),
+            (&b""[..], Some("it ends the connection: does it want TLS (grpc+tls://a:1), or is it another port?")),
         ] {
             assert_eq!(advice(Some(bytes)).await, told.map(|told| format!("{answers}{told}")));
         }

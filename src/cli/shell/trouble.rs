@@ -29,10 +29,8 @@ pub(super) fn point(sql: &str, position: usize) -> Option<String> {
     let shown = if cut { format!("...{}", last_columns(&before, COLUMNS_BEFORE)) } else { before };
     let column = shown.width();
     let line = shown + &behind;
-    let line = match first_columns(&line, COLUMNS_MAX.max(column + 1)) {
-        short if short.len() < line.len() => format!("{short}..."),
-        _ => line,
-    };
+    let short = first_columns(&line, COLUMNS_MAX.max(column + 1));
+    let line = if short.len() < line.len() { format!("{short}...") } else { line };
     Some(format!("{}\n{:column$}^", line.trim_end(), ""))
 }
 
