@@ -30,7 +30,7 @@ pub(super) fn of(name: &str) -> (Option<Container>, Option<Compression>) {
     ];
     let found =
         compressions.iter().find_map(|(ending, compression)| Some((name.strip_suffix(ending)?, Some(*compression))));
-    let (name, compression) = found.unwrap_or((&name, None));
+    let (name, compression) = found.unwrap_or((name.as_str(), None));
     let container = match Path::new(name).extension().and_then(|ending| ending.to_str()) {
         Some("ndjson" | "jsonl" | "json") => Some(Container::JsonLines),
         Some("csv") => Some(Container::Csv),

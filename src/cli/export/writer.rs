@@ -1,6 +1,7 @@
 //! Rows on their way into a file: a thread encodes and compresses them while the next ones arrive.
 
 use std::io::{self, Write};
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -32,8 +33,8 @@ pub(in crate::cli) async fn write(
     progress: &Progress,
 ) -> Result<()> {
     let (steps, receiver) = mpsc::channel(QUEUE_BATCHES);
-    let (schema, meter) = (rows.schema().clone(), progress.meter().clone());
-    let writing = tokio::task::spawn_blocking(move || encode(receiver, &schema, encoding, out, meter));
+    let (schema, meter) = (Arc::clone(rows.schema()), progress.meter().clone());
+    let writing = tokio::task::spawn_blocking(move || encode(receiver, &schema, encoding, out, &meter));
     while let Some(batch) = rows.next().await? {
         // A receiver that is gone has an error to tell.
         if steps.send(Step::Rows(batch)).await.is_err() {
@@ -50,7 +51,7 @@ fn encode(
     schema: &SchemaRef,
     encoding: Encoding,
     out: Box<dyn Write + Send>,
-    meter: Meter,
+    meter: &Meter,
 ) -> Result<()> {
     let failed = |error| write_error("the output", error);
     let sink = Sink::new(Counted { out, meter: meter.clone() }, encoding.compression).map_err(failed)?;

@@ -87,7 +87,9 @@ impl Journal {
                 (0, Ok(Line::Load(load))) => self.load = load,
                 (0, _) => return Ok(false),
                 (_, Ok(Line::Table { created_at })) => self.created_at = Some(created_at),
-                (_, Ok(Line::Stored { id, rows_inserted, .. })) => drop(self.stored.insert(id, rows_inserted)),
+                (_, Ok(Line::Stored { id, rows_inserted, .. })) => {
+                    self.stored.insert(id, rows_inserted);
+                }
                 (_, Ok(Line::Load(_)) | Err(_)) => break,
             }
             bytes += text.len() as u64;

@@ -13,7 +13,6 @@ use super::args::Args;
 use super::files::Found;
 use super::inputs::{Inputs, Template};
 use super::journal::Journal;
-use super::ledger::Skipped;
 use super::progress::Progress;
 use super::report::Report;
 use super::skip_bad::SkipBad;

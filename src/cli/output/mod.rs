@@ -1,6 +1,7 @@
 //! What the commands print: the only place that writes to stdout and stderr, apart from the progress bar.
 
 mod json;
+mod parquet;
 mod rows;
 mod table;
 mod target;

@@ -3,23 +3,18 @@
 use std::io::{self, BufWriter, Write};
 use std::sync::Arc;
 
+use ::parquet::arrow::ArrowWriter;
+use ::parquet::errors::ParquetError;
 use arrow::array::{Array, ArrayRef, RecordBatch, StringBuilder};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::ipc::writer::{FileWriter, StreamWriter};
 use arrow::json::writer::{JsonArray, LineDelimited, make_encoder};
-use parquet::arrow::ArrowWriter;
-use parquet::basic::Compression;
-use parquet::errors::ParquetError;
-use parquet::file::properties::WriterProperties;
 
 use super::table::Table;
-use super::{Stdout, json, write_error};
+use super::{Stdout, json, parquet, write_error};
 use crate::error::{Error, Result};
 
-/// Rows and encoded bytes of a Parquet row group, at most: they are held until the group is full.
-const ROW_GROUP_ROWS: usize = 256 << 10;
-const ROW_GROUP_BYTES: usize = 64 << 20;
 const BUFFER_BYTES: usize = 128 << 10;
 
 /// How rows are written.
@@ -100,12 +95,7 @@ impl<W: Write + Send> RowWriter<W> {
             }
             Format::Parquet => {
                 let schema = json::tagged(schema);
-                let properties = WriterProperties::builder()
-                    .set_compression(Compression::ZSTD(parquet::basic::ZstdLevel::default()))
-                    .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-                    .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))
-                    .build();
-                let writer = ArrowWriter::try_new(out, Arc::clone(&schema), Some(properties));
+                let writer = parquet::writer(out, &schema);
                 Writer::Parquet(Box::new(writer.map_err(parquet_error)?), schema)
             }
         }))
@@ -381,9 +371,10 @@ mod tests {
 
         let bytes = written(Format::Parquet, &schema, &[batch(), batch()]);
         let reader =
-            parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(bytes)).unwrap();
+            ::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(bytes))
+                .unwrap();
         let json = reader.parquet_schema().column(0).logical_type_ref().cloned();
-        assert_eq!(json, Some(parquet::basic::LogicalType::Json));
+        assert_eq!(json, Some(::parquet::basic::LogicalType::Json));
         assert!(reader.metadata().row_group(0).column(2).statistics().is_some());
         let rows: usize = reader.build().unwrap().map(|batch| batch.unwrap().num_rows()).sum();
         assert_eq!(rows, 4);

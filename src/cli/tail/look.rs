@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
+use arrow::array::{AsArray, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::{Int64Type, SchemaRef, UInt64Type};
+use arrow::datatypes::{Int64Type, SchemaRef};
 
 use super::Args;
 use super::position::{Position, Seen};
@@ -217,8 +217,12 @@ impl<'a> Tail<'a> {
 /// The numbers and marks of the rows of a look.
 fn marks(batch: &RecordBatch) -> Result<Vec<Seen>> {
     let numbers = batch.column(0).as_primitive_opt::<Int64Type>().ok_or_else(not_a_look)?;
-    let marks = batch.column(1).as_primitive_opt::<UInt64Type>().ok_or_else(not_a_look)?;
-    Ok(numbers.values().iter().zip(marks.values()).map(|(row, mark)| Seen { row: *row, mark: *mark }).collect())
+    let marks = batch.column(1).as_string_opt::<i32>().ok_or_else(not_a_look)?;
+    let seen = numbers.values().iter().zip(marks.iter()).map(|(row, mark)| {
+        let mark = mark.and_then(|mark| mark.parse().ok()).ok_or_else(not_a_look)?;
+        Ok(Seen { row: *row, mark })
+    });
+    seen.collect()
 }
 
 fn not_a_look() -> Error {

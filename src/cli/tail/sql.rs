@@ -30,7 +30,7 @@ impl Sql {
         // The line end is for a comment at the end of the condition.
         let condition =
             condition.map_or_else(|| "true".to_owned(), |text| format!("coalesce((\n{text}\n)::BOOLEAN, false)"));
-        Self { table: quote(&schema.table), mark: format!("hash({})", columns.join(", ")), condition, time }
+        Self { table: quote(&schema.table), mark: format!("hash({})::VARCHAR", columns.join(", ")), condition, time }
     }
 
     /// No row is shown.
@@ -74,7 +74,7 @@ impl Sql {
         let mut list = String::new();
         for (index, mark) in marks.enumerate() {
             // Writing to a String cannot fail.
-            let _ = write!(list, "{}{mark}::UBIGINT", if index > 0 { ", " } else { "" });
+            let _ = write!(list, "{}'{mark}'", if index > 0 { ", " } else { "" });
         }
         format!(
             "SELECT rowid, {mark} FROM {table} WHERE rowid <= {last} AND {mark} IN ({list}) ORDER BY rowid DESC LIMIT {SEEN_MAX}"
@@ -103,7 +103,7 @@ mod tests {
         assert_eq!(
             sql.from(7),
             format!(
-                "SELECT rowid, hash(\"a\", \"b\"\"c\"), {condition}, * FROM \"t\" WHERE rowid >= 7 AND (rowid = 7 OR {condition} OR \
+                "SELECT rowid, hash(\"a\", \"b\"\"c\")::VARCHAR, {condition}, * FROM \"t\" WHERE rowid >= 7 AND (rowid = 7 OR {condition} OR \
                  rowid = (SELECT max(rowid) FROM \"t\" WHERE rowid >= 7)) ORDER BY rowid"
             )
         );
@@ -112,6 +112,6 @@ mod tests {
             format!("{condition} AND event_time >= make_timestamp(epoch_us(now()) - 60000000)")
         );
         assert!(Sql::new(&schema(TableKind::Table), None).since(Duration::from_secs(1)).is_none());
-        assert!(sql.find(9, [1, u64::MAX].into_iter()).contains("IN (1::UBIGINT, 18446744073709551615::UBIGINT)"));
+        assert!(sql.find(9, [1, u64::MAX].into_iter()).contains("IN ('1', '18446744073709551615')"));
     }
 }
