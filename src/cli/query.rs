@@ -10,12 +10,20 @@ use crate::error::{Error, Result};
 
 /// Run SQL and print its rows
 #[derive(Debug, clap::Args)]
-#[command(long_about = "Run one SQL statement on the server and print its rows as they arrive\n\n\
+#[command(
+    long_about = "Run one SQL statement on the server and print its rows as they arrive\n\n\
     Every format but `table` streams: memory does not grow with the result. JSON columns are embedded as JSON in `json` and \
-    `ndjson`. A file given by --output appears when the result is complete, and not before")]
+    `ndjson`. A file given by --output appears when the result is complete, and not before",
+    after_long_help = "Examples:\n  \
+    merganser query \"SELECT 42 AS answer\"\n  \
+    merganser query \"SELECT properties->>'$.country' AS country, count(*) AS n FROM events GROUP BY ALL\"\n  \
+    merganser query \"FROM events\" --format parquet --output events.parquet\n  \
+    merganser query --format ndjson < report.sql"
+)]
 pub(super) struct Args {
     /// SQL to run; `-`, or none with stdin piped, reads it from stdin
-    sql: Option<String>,
+    #[arg(value_name = "SQL")]
+    sql: Vec<String>,
 
     /// Write the rows in this format
     #[arg(long, short, value_enum, default_value_t = Format::Table)]
@@ -37,20 +45,38 @@ pub(super) struct Args {
     server: ServerArgs,
 }
 
+impl Args {
+    /// What is wrong with the arguments that only all of them tell: a shell has taken the SQL apart.
+    pub(super) fn check(&self) -> Result<(), String> {
+        match self.sql.len() {
+            0 | 1 => Ok(()),
+            words => Err(format!("the SQL came as {words} words: put all of it in quotes, like \"SELECT 1\"")),
+        }
+    }
+}
+
 pub(super) async fn run(args: Args) -> Result<()> {
     if args.format.is_binary() && args.output.is_none() && output::stdout_is_terminal() {
         return Err(Error::invalid("a terminal cannot show this format: give --output FILE, or redirect stdout"));
     }
-    let sql = read_sql(args.sql)?;
+    let sql = read_sql(args.sql.into_iter().next())?;
     let options =
         RowWriterOptions { rows_max: args.max_rows, width_max: args.max_width, ..RowWriterOptions::all(args.format) };
-    let rows = Client::connect(&args.server).await?.query(sql).await?;
+    let rows = Client::connect(&args.server).await?.query(sql).await.map_err(name_the_shell)?;
     let Some(path) = args.output else {
         return write_rows(rows, options, output::stdout()).await;
     };
     let target = Target::open(&path, Existing::Replace)?;
     unless_interrupted(write_rows(rows, options, target.writer()?)).await?;
     target.keep()
+}
+
+/// The error, with what runs several statements, if that is what is wrong.
+fn name_the_shell(error: Error) -> Error {
+    if error.message().starts_with("one statement is expected, several were given") {
+        return error.retold(|message| format!("{message}, or to `merganser shell`, which runs all"));
+    }
+    error
 }
 
 fn read_sql(sql: Option<String>) -> Result<String> {

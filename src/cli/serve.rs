@@ -12,6 +12,11 @@ use crate::telemetry;
 
 /// Serve a database
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = "Examples:\n  \
+    merganser serve\n  \
+    merganser serve events.duckdb --listen 127.0.0.1:9000\n  \
+    merganser serve --ephemeral\n  \
+    merganser serve --tls-self-signed --set log.filter=warn")]
 pub(super) struct Args {
     #[command(flatten)]
     config: ConfigFlags,

@@ -18,6 +18,7 @@ use futures::future::{self, BoxFuture, Either};
 use futures::{FutureExt, Stream};
 
 use super::cancel::Cancel;
+use super::error::located;
 use super::meter::Meter;
 use super::output::{Batches, Input, Output, Sent, Start, Starter};
 use super::parameters::Values;
@@ -210,7 +211,7 @@ enum Streamed {
 
 /// Runs the query of `sql` and sends its rows, until the last one or until the client is gone.
 fn produce(mut work: Work, sql: &str, bound: Option<&Bound>, output: &mut Output) -> Result<Produced> {
-    let streamed = stream(&mut work, sql, bound, output).map_err(|error| work.explain(error))?;
+    let streamed = stream(&mut work, sql, bound, output).map_err(|error| located(work.explain(error), sql))?;
     let rest = match streamed {
         Streamed::Ended(produced) => return Ok(produced),
         Streamed::Rest(rest) => rest,

@@ -57,9 +57,14 @@ FROM events GROUP BY os, app ORDER BY events DESC LIMIT 5",
 
 /// Show what it does: a temporary server, sample data, a few queries
 #[derive(Debug, clap::Args)]
-#[command(long_about = "Show what it does: a temporary server, sample data, a few queries\n\n\
+#[command(
+    long_about = "Show what it does: a temporary server, sample data, a few queries\n\n\
     Starts a server with a temporary database, streams the events and profiles of a made-up shop into it over Flight, asks it a \
-    few questions in SQL, and keeps serving until ctrl-c. Then the database is deleted")]
+    few questions in SQL, and keeps serving until ctrl-c. Then the database is deleted",
+    after_long_help = "Examples:\n  \
+    merganser demo\n  \
+    merganser demo --events 1000000 --once"
+)]
 pub(super) struct Args {
     /// Address to listen on; port 0 picks a free one [default: 127.0.0.1:8815, or a free port if it is in use]
     #[arg(long, value_name = "HOST:PORT")]

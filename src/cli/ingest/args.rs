@@ -166,6 +166,11 @@ enum ExtraArg {
 }
 
 impl Args {
+    /// The same, into this server.
+    pub(in crate::cli) fn at(self, server: ServerArgs) -> Self {
+        Self { server, ..self }
+    }
+
     /// How the files are read.
     pub(super) fn read_options(&self) -> ReadOptions {
         ReadOptions {

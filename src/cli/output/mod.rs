@@ -72,6 +72,13 @@ pub(super) fn warn(message: &str) {
     }
 }
 
+/// Prints `text` on stderr as it is, and a line end.
+pub(super) fn tell(text: &str) {
+    if writeln!(io::stderr().lock(), "{text}").is_err() {
+        // Nobody reads it.
+    }
+}
+
 /// Asks on stderr and reads the answer from stdin; only `y` or `yes` is yes.
 pub(super) fn confirm(question: &str) -> Result<bool> {
     let mut stderr = io::stderr().lock();
