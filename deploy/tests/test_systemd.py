@@ -21,7 +21,6 @@ def values(path, key):
 @pytest.fixture
 def installed(binary, tmp_path):
     """The unit with its example of a drop-in, with the binary where it is."""
-    # systemd-analyze does not read units below /tmp of others, and wants the name of the file.
     unit = tmp_path / UNIT.name
     unit.write_text(UNIT.read_text().replace("/usr/bin/merganser", str(binary)))
     shutil.copytree(SYSTEMD / "merganser.service.d", tmp_path / "merganser.service.d")
@@ -36,7 +35,7 @@ def test_systemd_understands_it(installed):
 def test_systemd_would_tell_a_mistake(installed):
     installed.write_text(installed.read_text().replace("ProtectHome=yes", "ProtectHouse=yes"))
     _, output = run("systemd-analyze", "verify", "--man=no", "--recursive-errors=no", installed)
-    assert "Unknown key name 'ProtectHouse'" in output
+    assert "ProtectHouse" in output
 
 
 def test_it_is_as_confined_as_it_can_be(installed):
