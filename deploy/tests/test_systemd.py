@@ -54,7 +54,7 @@ def test_its_settings_exist_and_leave_room(settings):
     ports = {found[name][0].rsplit(":", 1)[1] for name in ("server.listen", "ops.listen")}
     assert ports == {allowed.removeprefix("tcp:") for allowed in values(UNIT, "SocketBindAllow")}
     assert found["database.path"][0].startswith("/var/lib/" + values(UNIT, "StateDirectory")[0] + "/")
-    assert values(UNIT, "LimitNOFILE")[0] > found["server.connections_max"][0]
+    assert int(values(UNIT, "LimitNOFILE")[0]) > int(found["server.connections_max"][0])
     assert int(values(UNIT, "TasksMax")[0]) > int(found["engine.open_max"][0])
 
 
