@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextvars import ContextVar
 
 from merganser.errors import QueryCancelled
@@ -34,7 +34,7 @@ class Cancellation:
             raise QueryCancelled("the call was cancelled", {"code": "CANCELLED"})
 
     @contextlib.contextmanager
-    def calling(self, end: Callable[[], None]) -> Iterator[None]:
+    def calling(self, end: Callable[[], None]) -> Generator[None]:
         """While the block runs, ``end`` is what ends it."""
         with self._lock:
             self._ends.append(end)

@@ -6,7 +6,7 @@ import base64
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,7 @@ class Client:
     def __init__(self, target: Target) -> None:
         self.target = target
         self._session = _Session(target.authorization)
-        tls = {
+        tls: dict[str, Any] = {
             "tls_root_certs": target.tls_root_certs,
             "cert_chain": target.tls_client_cert,
             "private_key": target.tls_client_key,
@@ -83,20 +83,20 @@ class Client:
         """The answers of one of the server's actions."""
         body = orjson.dumps({key: value for key, value in request.items() if value is not None})
         with translated(table=request.get("table")):
-            return [orjson.loads(result.body.to_pybytes()) for result in self.flight.do_action((name, body))]
+            return [orjson.loads(result.body.to_pybytes()) for result in self.flight.do_action(flight.Action(name, body))]
 
     def schema(self, sql: str) -> pa.Schema:
         """The columns of a query, which is planned and does not run."""
         with translated(query=sql):
-            return self.flight.get_schema(flight.FlightDescriptor.for_command(sql.encode())).schema
+            result: Any = self.flight.get_schema(flight.FlightDescriptor.for_command(sql.encode()))
+            return result.schema
 
     @contextlib.contextmanager
-    def run(self, sql: str, params: Params = None) -> Iterator[adbc.Cursor]:
+    def run(self, sql: str, params: Params = None) -> Generator[adbc.Cursor]:
         """Runs one statement; its result is there to be read while the block runs."""
-        with self._connections.one() as connection, connection.cursor() as cursor, _cancel.calling(cursor.adbc_cancel):
-            with translated(query=sql, params=params):
-                bound = bind(cursor, sql, params)
-                cursor.execute(sql, bound)
+        with self._connections.one() as connection, connection.cursor() as cursor:
+            with _cancel.calling(cursor.adbc_cancel), translated(query=sql, params=params):
+                cursor.execute(sql, bind(cursor, sql, params))
             yield cursor
 
     def own_connection(self) -> adbc.Connection:
@@ -130,11 +130,11 @@ class _Session:
         self._authorization = authorization
         self.cookie: str | None = None
 
-    def headers(self) -> dict[str, str]:
+    def headers(self) -> dict[str, list[str] | list[bytes]]:
         known = {"authorization": self._authorization, "cookie": self.cookie}
-        return {name: value for name, value in known.items() if value}
+        return {name: [value] for name, value in known.items() if value}
 
-    def hear(self, headers: dict[str, list[str | bytes]]) -> None:
+    def hear(self, headers: Mapping[str, Sequence[str | bytes]]) -> None:
         for name, values in headers.items():
             if name.lower() == "set-cookie" and values:
                 text = values[0] if isinstance(values[0], str) else values[0].decode()
@@ -146,7 +146,7 @@ class _SessionFactory(flight.ClientMiddlewareFactory):
         super().__init__()
         self._session = session
 
-    def start_call(self, info: flight.CallInfo) -> flight.ClientMiddleware:
+    def start_call(self, info: flight.CallInfo) -> flight.ClientMiddleware:  # noqa: ARG002 - Flight's signature
         return _SessionMiddleware(self._session)
 
 
@@ -155,17 +155,17 @@ class _SessionMiddleware(flight.ClientMiddleware):
         super().__init__()
         self._session = session
 
-    def sending_headers(self) -> dict[str, str]:
+    def sending_headers(self) -> dict[str, list[str] | list[bytes]]:
         return self._session.headers()
 
-    def received_headers(self, headers: dict[str, list[str | bytes]]) -> None:
+    def received_headers(self, headers: dict[str, list[str] | list[bytes]]) -> None:
         self._session.hear(headers)
 
 
 class _Connections:
     """Connections of ADBC, each used by one thread at a time. They are closed at the end only: that ends their session."""
 
-    def __init__(self, connect: Any) -> None:
+    def __init__(self, connect: Callable[[], adbc.Connection]) -> None:
         self._connect = connect
         self._changed = threading.Condition()
         self._idle: list[adbc.Connection] = []
@@ -173,7 +173,7 @@ class _Connections:
         self._kept: adbc.Connection | None = None
 
     @contextlib.contextmanager
-    def one(self) -> Iterator[adbc.Connection]:
+    def one(self) -> Generator[adbc.Connection]:
         connection = self._take()
         try:
             yield connection
@@ -197,9 +197,9 @@ class _Connections:
 
     def keep(self) -> adbc.Connection:
         with self._changed:
-            if self._kept is None:
-                self._kept = self._connect()
-            return self._kept
+            kept = self._kept or self._connect()
+            self._kept = kept
+            return kept
 
     def _open(self) -> adbc.Connection:
         connection = self._connect()

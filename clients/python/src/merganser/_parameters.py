@@ -37,7 +37,7 @@ def _in_order(params: Mapping[str, Any], wanted: pa.Schema | None) -> list[Any]:
     return [given[name] for name in names]
 
 
-def _array(position: int, value: Any) -> pa.Array:
+def _array(position: int, value: Any) -> pa.Array[Any]:
     if isinstance(value, uuid.UUID):
         value = str(value)
     try:

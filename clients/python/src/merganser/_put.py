@@ -54,9 +54,7 @@ def _call(progress: ProgressCallback | None, rows: int) -> None:
 class _Stream:
     """A DoPut whose answers are read beside it: the server stops reading when nobody reads what it says."""
 
-    def __init__(
-        self, client: flight.FlightClient, command: dict[str, Any], schema: pa.Schema, *, wants_all: bool
-    ) -> None:
+    def __init__(self, client: flight.FlightClient, command: dict[str, Any], schema: pa.Schema, *, wants_all: bool) -> None:
         self._table: str = command["table"]
         self._wants_all = wants_all
         self._rows = 0
@@ -69,11 +67,14 @@ class _Stream:
             orjson.dumps(command | {"progress": "every_batch" if wants_all else "interval"})
         )
         with self._translated():
-            self._writer, self._reader = client.do_put(descriptor, schema)
+            writer, reader = client.do_put(descriptor, schema)
+            self._writer: Any = writer
+            self._reader: Any = reader
             try:
                 self._reader.read()
             except WIRE_ERRORS:
-                self._close()
+                # It tells for certain what the server said.
+                self._writer.close()
                 raise
         self._thread = threading.Thread(target=self._read, name="merganser-ingest", daemon=True)
         self._thread.start()
@@ -88,7 +89,6 @@ class _Stream:
                 if self._wants_all:
                     self._answers.put(self._last)
         except WIRE_ERRORS:
-            # close() tells for certain what it was.
             self._broken.set()
         finally:
             self._answers.put(None)
@@ -130,9 +130,7 @@ class _Stream:
         with self._translated():
             try:
                 self._writer.write_metadata(orjson.dumps({"rows": self._rows}))
-                self._writer.done_writing()
             finally:
-                self._thread.join()
                 self._close()
         return self._last
 
@@ -140,12 +138,15 @@ class _Stream:
         """Ends the stream without its commit, so that nothing is stored."""
         with contextlib.suppress(*WIRE_ERRORS):
             self._close()
-        self._thread.join()
 
     def _fail(self) -> None:
         with self._translated():
             self._close()
 
     def _close(self) -> None:
-        """Raises what the server said, if it was an error."""
+        """Ends the stream, and raises what the server said if it was an error."""
+        # Finishing the call takes turns with a read; half of the way there makes the server end what is read.
+        with contextlib.suppress(*WIRE_ERRORS):
+            self._writer.done_writing()
+        self._thread.join()
         self._writer.close()

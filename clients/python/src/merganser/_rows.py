@@ -125,7 +125,7 @@ def _text_size(values: Sequence[Any]) -> int:
         return sum(len(value) for value in values if isinstance(value, str))
 
 
-def array(field: pa.Field, values: Sequence[Any], first_row: int) -> pa.Array:
+def array(field: pa.Field[Any], values: Sequence[Any], first_row: int) -> pa.Array[Any]:
     """The values as a column of texts or of times."""
     if field.type == TIME:
         return _times(field.name, values, first_row)
@@ -148,9 +148,7 @@ def _each(convert: Callable[[Any], Any], name: str, values: Iterable[Any], first
 
 def _is_missing(value: Any) -> bool:
     """None, and what data frames have in its place: NaN, NaT, NA."""
-    return (
-        value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and value != value)
-    )
+    return value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and value != value)
 
 
 def _text(value: Any) -> str | None:
@@ -167,7 +165,7 @@ def _text(value: Any) -> str | None:
 # --- times ---
 
 
-def _times(name: str, values: Sequence[Any], first_row: int) -> pa.Array:
+def _times(name: str, values: Sequence[Any], first_row: int) -> pa.Array[Any]:
     kinds = set(map(type, values)) - {_NONE_TYPE}
     try:
         if kinds <= {datetime}:
@@ -182,7 +180,7 @@ def _times(name: str, values: Sequence[Any], first_row: int) -> pa.Array:
     return pa.array(_each(_time, name, values, first_row), TIME)
 
 
-def _iso_times(values: Sequence[str | None]) -> pa.Array:
+def _iso_times(values: Sequence[str | None]) -> pa.Array[Any]:
     texts = pa.array(values, pa.string())
     try:
         return texts.cast(TIME)
@@ -191,7 +189,7 @@ def _iso_times(values: Sequence[str | None]) -> pa.Array:
         return texts.cast(pa.timestamp("us")).cast(TIME)
 
 
-def _epochs(values: Sequence[int | None]) -> pa.Array:
+def _epochs(values: Sequence[int | None]) -> pa.Array[Any]:
     """Seconds, if all of them are: what events come with. See ``_epoch``."""
     if max(map(abs, filter(None, values)), default=0) >= 10**11:
         raise OverflowError
@@ -230,12 +228,8 @@ def _iso_time(text: str) -> datetime:
 
 def _epoch(value: float) -> datetime:
     """The unit is told by the size, as the server does: seconds, then milliseconds, microseconds, nanoseconds."""
-    size = abs(value)
-    for limit, in_a_second in ((10**11, 1), (10**14, 10**3), (10**17, 10**6)):
-        if size < limit:
-            break
-    else:
-        in_a_second = 10**9
+    units = ((10**11, 1), (10**14, 10**3), (10**17, 10**6))
+    in_a_second = next((count for limit, count in units if abs(value) < limit), 10**9)
     epoch = datetime.fromtimestamp(0, timezone.utc)
     if isinstance(value, int):
         return epoch + timedelta(microseconds=value * 10**6 // in_a_second)
@@ -245,10 +239,9 @@ def _epoch(value: float) -> datetime:
 # --- properties ---
 
 
-def json_array(texts: Sequence[bytes | None]) -> pa.Array:
+def json_array(texts: Sequence[bytes | None]) -> pa.Array[Any]:
     """Texts in UTF-8 as a column, without decoding them."""
-    binary = pa.array(texts, pa.binary())
-    return pa.StringArray.from_buffers(len(binary), *binary.buffers()[1:], binary.buffers()[0], binary.null_count)
+    return pa.array(texts, pa.binary()).cast(pa.string(), safe=False)
 
 
 def _json_texts(values: Sequence[Any], first_row: int) -> list[bytes | None]:
@@ -272,7 +265,7 @@ def _json(value: Any) -> bytes | None:
     if isinstance(value, str):
         return value.encode()
     if isinstance(value, (bytes, bytearray)):
-        return bytes(value)
+        return bytes(value).decode().encode()
     try:
         return orjson.dumps(value, _default, orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY)
     except TypeError:

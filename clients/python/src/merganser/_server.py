@@ -40,6 +40,14 @@ _SETTINGS = re.compile(rf"MERGANSER_(?:{'|'.join(_SECTIONS)})(?:_|$)")
 # A directory that is not there: the user's own configuration is for the user's own servers.
 _NO_CONFIGURATION = Path(__file__).with_name("no-configuration")
 
+# Its one user may go for lunch, and so may the source of an ingest.
+_PATIENT = {
+    "MERGANSER_INGEST_IDLE_TIMEOUT": "1day",
+    "MERGANSER_SESSION_IDLE_TIMEOUT": "30days",
+    "MERGANSER_AUTH_SESSION_TOKEN_EXPIRE": "365days",
+    "MERGANSER_LOG": "warn",
+}
+
 _log = logging.getLogger("merganser.server")
 _alive: weakref.WeakSet[PrivateServer] = weakref.WeakSet()
 
@@ -105,7 +113,7 @@ class PrivateServer:
             "MERGANSER_AUTH_PASSWORD": self.password,
             "XDG_CONFIG_HOME": str(_NO_CONFIGURATION),
         }
-        return {"MERGANSER_LOG": "warn"} | kept | own
+        return _PATIENT | kept | own
 
     def _read_log(self) -> None:
         with os.fdopen(self._stderr, encoding="utf-8", errors="replace") as lines:

@@ -47,9 +47,7 @@ def source_of(kind: ManagedKind, data: Any, rows_max: int | None) -> Source:
         reader = pa.RecordBatchReader.from_stream(data)
         return Source(reader.schema, _sliced(reader, rows))
     if isinstance(data, (str, bytes, Mapping)) or not isinstance(data, Iterable):
-        raise InvalidDataError(
-            f"rows are an iterable of dicts, Arrow data or a data frame, and this is a {type(data).__name__}"
-        )
+        raise InvalidDataError(f"rows are an iterable of dicts, Arrow data or a data frame, and this is a {type(data).__name__}")
     dicts = cast("Iterable[Mapping[str, Any]]", data)
     return Source(_rows.schema_of(kind), _rows.batches_of(kind, dicts, rows))
 
@@ -70,9 +68,7 @@ def _pandas(kind: ManagedKind, frame: Any, rows_max: int) -> Source:
     managed = _rows.COLUMNS[kind]
     objects = {name for name in frame.columns if name in managed and frame[name].dtype == object}
     plain = pa.Schema.from_pandas(frame[[name for name in frame.columns if name not in objects]], preserve_index=False)
-    schema = pa.schema(
-        [(name, managed[name]) if name in objects else plain.field(name).remove_metadata() for name in frame.columns]
-    )
+    schema = pa.schema([(name, managed[name] if name in objects else plain.field(name).type) for name in frame.columns])
 
     def batches() -> Iterator[pa.RecordBatch]:
         for start in range(0, len(frame), rows_max):
@@ -83,7 +79,7 @@ def _pandas(kind: ManagedKind, frame: Any, rows_max: int) -> Source:
     return Source(schema, batches())
 
 
-def _pandas_array(field: pa.Field, series: Any, is_objects: bool, first_row: int) -> pa.Array:
+def _pandas_array(field: pa.Field[Any], series: Any, is_objects: bool, first_row: int) -> pa.Array[Any]:
     if not is_objects:
         return pa.array(series, field.type, from_pandas=True)
     if field.name == "properties":

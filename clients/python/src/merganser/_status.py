@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,9 +82,7 @@ def status_of(error: BaseException) -> Status:
     return Status("UNKNOWN", text)
 
 
-def exception(
-    status: Status, *, query: str | None = None, params: Params = None, table: str | None = None
-) -> MerganserError:
+def exception(status: Status, *, query: str | None = None, params: Params = None, table: str | None = None) -> MerganserError:
     """The exception for a status; ``query`` or ``table`` is what the call was about."""
     code, message = status.code, status.message
     if query is None and table is not None:
@@ -115,7 +113,7 @@ _CLASSES: dict[str, type[MerganserError]] = {
 
 
 @contextlib.contextmanager
-def translated(*, query: str | None = None, params: Params = None, table: str | None = None) -> Iterator[None]:
+def translated(*, query: str | None = None, params: Params = None, table: str | None = None) -> Generator[None]:
     """Errors of the wire that the block raises become ours. Nothing that is the user's may run in it."""
     try:
         yield

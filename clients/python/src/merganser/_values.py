@@ -17,7 +17,7 @@ _TYPE_NAME = b"ARROW:FLIGHT:SQL:TYPE_NAME"
 _DAYS_OF_A_MONTH = 30
 
 
-def duckdb_type(field: pa.Field) -> str:
+def duckdb_type(field: pa.Field[Any]) -> str:
     """The type as DuckDB calls it; empty where the server does not say."""
     return (field.metadata or {}).get(_TYPE_NAME, b"").decode()
 
@@ -26,12 +26,10 @@ def rows_of(batch: pa.RecordBatch | pa.Table) -> Iterator[tuple[Any, ...]]:
     """The rows as tuples."""
     if not batch.num_columns:
         return iter(())
-    return zip(
-        *(_values(field, column) for field, column in zip(batch.schema, batch.columns, strict=True)), strict=True
-    )
+    return zip(*(_values(field, column) for field, column in zip(batch.schema, batch.columns, strict=True)), strict=True)
 
 
-def _values(field: pa.Field, column: pa.Array | pa.ChunkedArray) -> list[Any]:
+def _values(field: pa.Field[Any], column: pa.Array[Any] | pa.ChunkedArray[Any]) -> list[Any]:
     if pa.types.is_timestamp(field.type) and field.type.unit == "ns":
         column = pc.cast(column, pa.timestamp("us", field.type.tz), safe=False)
     values = column.to_pylist(maps_as_pydicts="lossy")
@@ -39,7 +37,7 @@ def _values(field: pa.Field, column: pa.Array | pa.ChunkedArray) -> list[Any]:
     return values if convert is None else [None if value is None else convert(value) for value in values]
 
 
-def _converter(field: pa.Field) -> Callable[[Any], Any] | None:
+def _converter(field: pa.Field[Any]) -> Callable[[Any], Any] | None:
     """What Arrow has no type of its own for, but DuckDB and Python do."""
     name = duckdb_type(field)
     if name == "HUGEINT":

@@ -8,8 +8,9 @@ from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+from adbc_driver_flightsql.dbapi import Cursor
 
-from merganser import _values
+from merganser import _cancel, _values
 from merganser._client import Client
 from merganser._status import Params, translated
 from merganser.errors import QueryError
@@ -92,7 +93,7 @@ class Relation:
 
     def arrow(self) -> pa.Table:
         """The rows as an Arrow table."""
-        with self._client.run(self._sql, self._params) as cursor, self._translated():
+        with self._client.run(self._sql, self._params) as cursor, self._reading(cursor):
             return cursor.fetch_arrow_table()
 
     def pl(self) -> pl.DataFrame:
@@ -143,19 +144,21 @@ class Relation:
     def _batches(self) -> Generator[Any, None, None]:
         """The schema, then the batches. The statement ends with the generator."""
         with self._client.run(self._sql, self._params) as cursor:
-            with self._translated():
+            with self._reading(cursor):
                 reader = cursor.fetch_record_batch()
             yield reader.schema
             while True:
-                with self._translated():
+                with self._reading(cursor):
                     try:
                         batch = reader.read_next_batch()
                     except StopIteration:
                         return
                 yield batch
 
-    def _translated(self) -> contextlib.AbstractContextManager[None]:
-        return translated(query=self._sql, params=self._params)
+    @contextlib.contextmanager
+    def _reading(self, cursor: Cursor) -> Generator[None]:
+        with _cancel.calling(cursor.adbc_cancel), translated(query=self._sql, params=self._params):
+            yield
 
 
 def nested(sql: str) -> str:

@@ -81,7 +81,7 @@ class StorageEngine:
         """On a file that is there, for reading unless told otherwise."""
         file = Path(path).expanduser().absolute()
         if not file.exists():
-            raise DatabaseNotFoundError(path)
+            raise DatabaseNotFoundError(file)
         engine = cls.__new__(cls)
         engine._open_file(file, read_only)
         return engine
@@ -106,9 +106,7 @@ class StorageEngine:
         if user is not None and token is not None:
             raise InvalidDataError("give a user and a password, or a token, and not both")
         authorization = f"Bearer {token}" if token is not None else basic(user, password) if user is not None else None
-        target = Target(
-            uri, authorization, read_pem(tls_root_certs), read_pem(tls_client_cert), read_pem(tls_client_key)
-        )
+        target = Target(uri, authorization, read_pem(tls_root_certs), read_pem(tls_client_cert), read_pem(tls_client_key))
         engine = cls.__new__(cls)
         engine._join(target, None, lambda: None)
         return engine
@@ -143,9 +141,7 @@ class StorageEngine:
 
     def _open_client(self) -> Client:
         if os.getpid() != self._pid:
-            raise ClosedError(
-                "this engine belongs to the process that made it, of which this one is a fork: make another"
-            )
+            raise ClosedError("this engine belongs to the process that made it, of which this one is a fork: make another")
         if not self._finalizer.alive:
             raise ClosedError("Database connection has been closed. Create a new StorageEngine instance to reconnect.")
         if self._server is not None and not self._server.is_running():
@@ -162,9 +158,7 @@ class StorageEngine:
     def __enter__(self: _Engine) -> _Engine:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -302,9 +296,7 @@ class StorageEngine:
 
     # --- tables ---
 
-    def list_tables(
-        self, kind: TableKind | Literal["all"] | None = None, name_like: str | None = None
-    ) -> list[TableInfo]:
+    def list_tables(self, kind: TableKind | Literal["all"] | None = None, name_like: str | None = None) -> list[TableInfo]:
         """The tables of events and profiles by name, or those of another kind, or all; ``name_like`` is a LIKE pattern."""
         asked = None if kind in (None, "all") else kind
         found = self._open_client().action("list_tables", kind=asked, name_like=name_like)
