@@ -1,9 +1,10 @@
 //! The command line: what the arguments mean, and one file for each command.
 //!
 //! `ingest`, `query`, `export`, `tail`, `tables`, `schema`, `metadata`, `drop`, `queries`, `cancel`, `sessions` and `backup` are plain
-//! Flight clients of a running server: they go over the wire like any other client and never touch a database file. `demo` is a server and such a client in
-//! one, and `shell` a client for people. `user` and `token` change the users file of a server on this machine, `restore` its database file. Data goes to stdout; the
-//! progress bar, warnings and the one line of an error go to stderr. Exit codes: 0 success, 1 failure, 2 bad usage.
+//! Flight clients of a running server: they go over the wire like any other client and never touch a database file. `demo` is a server
+//! and such a client in one, and `shell` a client for people. `health` asks a server's operations port. `user` and `token` change the
+//! users file of a server on this machine, `restore` its database file. Data goes to stdout; the progress bar, warnings and the one
+//! line of an error go to stderr. Exit codes: 0 success, 1 failure, 2 bad usage.
 
 mod backup;
 mod client;
@@ -14,6 +15,7 @@ mod endings;
 mod export;
 #[cfg(test)]
 mod fake;
+mod health;
 mod ingest;
 mod interrupt;
 mod man;
@@ -66,6 +68,7 @@ enum Command {
     Queries(queries::QueriesArgs),
     Cancel(queries::CancelArgs),
     Sessions(queries::SessionsArgs),
+    Health(health::Args),
     Backup(backup::Args),
     Restore(restore::Args),
     Completions(completions::Args),
@@ -117,6 +120,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Queries(args) => block_on(queries::queries(args)),
         Command::Cancel(args) => block_on(queries::cancel(args)),
         Command::Sessions(args) => block_on(queries::sessions(args)),
+        Command::Health(args) => block_on(health::run(args)),
         Command::Backup(args) => block_on(backup::run(args)),
         Command::Restore(args) => restore::run(args),
         Command::Completions(args) => completions::run(&args),
