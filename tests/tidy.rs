@@ -188,11 +188,17 @@ fn pages_name_settings_that_are_there() {
         for (number, line) in (1..).zip(page.text.lines()) {
             // Code stands between every other pair of backticks.
             for name in line.split('`').skip(1).step_by(2).filter(|name| is_setting(name)) {
-                assert!(defaults.contains_key(name), "{}:{number} names the setting `{name}`, which is not there", page.path);
+                assert!(
+                    defaults.contains_key(name),
+                    "{}:{number} names the setting `{name}`, which is not there",
+                    page.path
+                );
             }
             let cells: Vec<_> = line.split(" | ").map(codes).collect();
             for (names, shown) in cells.iter().zip(cells.iter().skip(1)) {
-                let is_row = page.path != "docs/configuration.md" && names.len() == shown.len() && names.iter().all(|name| is_setting(name));
+                let is_row = page.path != "docs/configuration.md"
+                    && names.len() == shown.len()
+                    && names.iter().all(|name| is_setting(name));
                 for (name, shown) in names.iter().zip(shown).filter(|_| is_row) {
                     assert_eq!(*shown, defaults[name], "{}:{number}: the default of `{name}`", page.path);
                     compared += 1;

@@ -7,7 +7,7 @@ import pages
 PAGE = pages.read("docs/clients.md")
 
 
-def test_the_named_tests_and_files_exist():
+def test_the_named_tests_exist():
     tests = "\n".join(path.read_text(encoding="utf-8") for path in (pages.ROOT / "tests" / "clients").glob("test_*.py"))
     rules = re.findall(r"^\| (\d+) \|(.*)$", PAGE, re.M)
     assert [int(number) for number, _ in rules] == list(range(1, 21))

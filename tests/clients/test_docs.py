@@ -8,6 +8,10 @@ import pages
 
 # What the pages show and nobody runs here: the page, the language, the first line. Each has a reason on its page.
 NOT_RUN = [
+    ("README.md", "console", "$ cargo run --release -- serve        # builds the server, and runs it on its default database"),
+    ("docs/guide.md", "r", "library(adbcdrivermanager)"),
+    ("docs/guide.md", "java", 'String url = "jdbc:arrow-flight-sql://127.0.0.1:8815/?useEncryption=false&user=any&password=thing";'),
+    ("docs/guide.md", "ini", "Driver={Arrow Flight SQL ODBC Driver};Host=127.0.0.1;Port=8815;UseEncryption=false;UID=any;PWD=thing"),
 ]
 LINK = re.compile(r"\]\((?!https?:|mailto:)(?P<path>[^)#\s]*)(?:#(?P<anchor>[^)\s]+))?\)")
 FENCE = re.compile(r"^```.*?^```\n", re.MULTILINE | re.DOTALL)

@@ -65,7 +65,8 @@ impl Messages {
         let found = all.filter(|known| known.name() == name).flat_map(|known| &known.value).map(|value| value.name());
         let names: Vec<&str> = found.collect();
         let prefix = names.first().and_then(|name| name.strip_suffix("UNSPECIFIED")).unwrap_or_default();
-        let words = names.iter().skip(1).map(|name| format!("`\"{}\"`", name.trim_start_matches(prefix).to_lowercase()));
+        let words =
+            names.iter().skip(1).map(|name| format!("`\"{}\"`", name.trim_start_matches(prefix).to_lowercase()));
         words.collect::<Vec<_>>().join(", ")
     }
 }
@@ -153,7 +154,8 @@ async fn the_page_has_every_action() {
         [format!("`{}`", action.r#type), of.to_owned(), format!("{}.", capitalized(about))]
     });
     let table_of_standard = table(["action", "of", ""], standard);
-    write!(text, "## Actions of Flight and Flight SQL\n\n{table_of_standard}\n## Messages\n\n").expect("a text can be written");
+    write!(text, "## Actions of Flight and Flight SQL\n\n{table_of_standard}\n## Messages\n\n")
+        .expect("a text can be written");
     for name in with_nested(&messages, used) {
         let (file, at, message) = messages.find(&name).expect("it was found before");
         write!(text, "### {name}\n\n{}\n\n", comment(file, &[MESSAGE, index(at)])).expect("a text can be written");
@@ -162,7 +164,8 @@ async fn the_page_has_every_action() {
             [format!("`{}`", field.name()), type_of(&messages, field), about]
         };
         if !message.field.is_empty() {
-            writeln!(text, "{}", table(["field", "type", ""], message.field.iter().enumerate().map(field))).expect("a text can be written");
+            writeln!(text, "{}", table(["field", "type", ""], message.field.iter().enumerate().map(field)))
+                .expect("a text can be written");
         }
     }
     check("actions.md", &text);

@@ -68,7 +68,9 @@ fn flags() -> BTreeMap<String, Vec<String>> {
     for argument in command.get_arguments() {
         let value = argument.get_value_names().and_then(<[_]>::first).map(ToString::to_string);
         let (spelled, shown) = match (argument.get_long(), &value) {
-            (Some(long), Some(value)) if argument.get_action().takes_values() => (format!("--{long}"), format!("--{long} {value}")),
+            (Some(long), Some(value)) if argument.get_action().takes_values() => {
+                (format!("--{long}"), format!("--{long} {value}"))
+            }
             (Some(long), _) => (format!("--{long}"), format!("--{long}")),
             (None, value) => {
                 let name = value.clone().expect("a positional argument has a name");

@@ -33,7 +33,8 @@ fn the_page_has_every_kind() {
     let status = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/flight/status.rs");
     let status = fs::read_to_string(status).expect("src/flight/status.rs is there");
     let kinds: Vec<_> = items("src/error.rs").into_iter().filter(|(name, _)| name.starts_with("ErrorKind.")).collect();
-    let arms = status.lines().filter(|line| line.trim().starts_with("ErrorKind::") && line.contains("=> Code::")).count();
+    let arms =
+        status.lines().filter(|line| line.trim().starts_with("ErrorKind::") && line.contains("=> Code::")).count();
     assert_eq!(kinds.len(), arms, "src/error.rs is not read as it should be");
     let rows = kinds.iter().map(|(name, item)| {
         let (number, code) = code_of(name.trim_start_matches("ErrorKind."), &status);
