@@ -376,7 +376,7 @@ impl Default for Query {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Queries {
-    /// What it tells of the text of statements: `none`; `normalized`: literals are `?`; `full`.
+    /// What the query log tells of the text of statements: `none`; `normalized`: literals are `?`; `full`.
     pub text: QueryText,
     /// Bytes of the text of one statement that it tells; longer ones are cut.
     #[serde(with = "text::size")]
