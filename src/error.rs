@@ -12,31 +12,58 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 type Source = Box<dyn std::error::Error + Send + Sync>;
 
 /// What went wrong, in terms that a caller can act on. A closed list: think before adding one.
+///
+/// Of each, the first paragraph says when it comes and the second what to do; `docs/errors.md` is made of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
     /// Bad SQL, a bad name, row, descriptor or option.
+    ///
+    /// Correct the request: the message says which value is wrong. Sent again as it is, it fails again.
     InvalidArgument,
-    /// A table, ticket, statement or session that is not there.
+    /// A table, ticket, prepared statement, session, transaction or result that is not there.
+    ///
+    /// Look at the name; the message offers one that is near. What the server keeps for a client only for a time (a result, a session) has
+    /// to be made again.
     NotFound,
-    /// A table that exists in create mode, or a duplicate key under `error`.
+    /// A table that exists in mode `create`, or a known key under `on_duplicate = "error"`.
+    ///
+    /// Take another mode, or another name; the message names the row and its key. Nothing is stored.
     AlreadyExists,
-    /// The wrong kind of table, a read-only database, the state of a transaction.
+    /// The wrong kind of table, a refused statement, a read-only database, the state of a transaction, or no session where one is needed.
+    ///
+    /// The message says what to do instead. After an error in a transaction, roll it back.
     FailedPrecondition,
-    /// No credentials, or wrong ones.
+    /// No credentials, or wrong ones, on a server that knows users.
+    ///
+    /// Sign in: with a user and a password, an API token or a JWT. A session's token that has expired is got again in the same way.
     Unauthenticated,
-    /// Known, but not allowed.
+    /// Known, but not allowed: by the role or the grants, or to anybody, like files, the network, other databases and extensions in SQL.
+    ///
+    /// Ask an admin for a grant. What nobody may do in SQL has another way: `merganser ingest` and `merganser query --output` for files.
     PermissionDenied,
-    /// The caller gave up.
+    /// The caller gave up, somebody has cancelled the statement, or a stream ended without its `IngestCommit`.
+    ///
+    /// Nothing, if it was meant; nothing of an ingest is stored.
     Cancelled,
-    /// Past the call's deadline or the query timeout.
+    /// Past the deadline of the call, `engine.query_timeout` or `ingest.idle_timeout`.
+    ///
+    /// Ask for less, or for more time. Nothing of an ingest is stored.
     DeadlineExceeded,
-    /// A limit of memory, disk, queue or sessions; the message names the limit and its setting.
+    /// A limit of memory, disk, queue, rate or number; the message names its setting.
+    ///
+    /// Ask for less, or try again later if others have taken it; or have the setting raised.
     ResourceExhausted,
     /// A part of the protocol that this server does not offer.
+    ///
+    /// The message names what there is.
     Unimplemented,
-    /// The database is being reopened or the server drains: try again.
+    /// The server cannot be reached or is stopping, the database is being reopened, or an ingest of the same id runs.
+    ///
+    /// Try again, after a wait that grows. An ingest with an `ingest_id` can be sent again as it is.
     Unavailable,
-    /// A bug of ours: the caller gets an error id, the log gets the rest.
+    /// A bug of ours: the message has an id and nothing else, and the log has the rest under this id.
+    ///
+    /// Tell the operator the id.
     Internal,
 }
 

@@ -6,6 +6,8 @@ mod cli;
 mod clients;
 // `merganser demo`, run as a newcomer does: what it prints, and that nothing is left behind.
 mod demo;
+// The references in docs/: they are what the code says.
+mod docs;
 // arrow-flight's own client of Flight SQL, against the real binary.
 mod flight_sql;
 // The server as a process: its modes, its start, its end.

@@ -1,6 +1,7 @@
 //! Reads the sources and checks the rules that no compiler checks: which layer may name what, how files begin and how long
 //! they are, and that documentation names what the code has.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -169,27 +170,47 @@ fn no_test_is_forgotten() {
     }
 }
 
-/// Each setting has a row `` | `section.key` | `default` | ... ``, and each such row is a setting.
+/// The settings that pages for people name in code are there, and where the cell after theirs has values in code, these are their defaults.
+/// (`docs/configuration.md` has all settings, see `tests/docs`.)
 #[test]
-fn the_readme_lists_every_setting() {
-    // These depend on the machine.
-    const NO_DEFAULT: [&str; 3] = ["engine.memory_limit", "engine.process_memory_max", "engine.threads"];
-    let sources = files("", &["md"]);
-    let readme = sources.iter().find(|source| source.path == "README.md").expect("README.md is there");
-    let row = |key: &str| readme.text.lines().find(|line| line.starts_with(&format!("| `{key}` |")));
+fn pages_name_settings_that_are_there() {
     let keys = Config::keys();
     let toml = Config::default().to_toml();
     let values = toml.lines().filter_map(|line| line.split_once(" = ")).map(|(_, value)| value.trim_matches('"'));
-    for (key, value) in keys.iter().zip(values) {
-        let row = row(key).unwrap_or_else(|| panic!("README.md has no row for the setting `{key}`"));
-        let shown = NO_DEFAULT.contains(&key.as_str()) || value.is_empty() || row.contains(&format!("| `{value}` |"));
-        assert!(shown, "README.md does not give the default `{value}` of `{key}`: {row}");
-    }
-    let sections: Vec<&str> = keys.iter().filter_map(|key| key.split('.').next()).collect();
-    for line in readme.text.lines() {
-        let Some((name, _)) = line.strip_prefix("| `").and_then(|rest| rest.split_once("` |")) else { continue };
-        if let Some((section, _)) = name.split_once('.').filter(|(section, _)| sections.contains(section)) {
-            assert!(keys.iter().any(|key| key == name), "README.md lists `{name}`, which `{section}` does not have");
+    let defaults: BTreeMap<&str, &str> = keys.iter().map(String::as_str).zip(values).collect();
+    let sections: BTreeSet<&str> = keys.iter().filter_map(|key| key.split('.').next()).collect();
+    let is_setting = |name: &str| {
+        let in_section = name.split_once('.').filter(|(section, _)| sections.contains(section));
+        in_section.is_some_and(|(_, key)| !key.is_empty() && key.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
+    };
+    let mut compared = 0;
+    for page in files("", &["md"]) {
+        for (number, line) in (1..).zip(page.text.lines()) {
+            // Code stands between every other pair of backticks.
+            for name in line.split('`').skip(1).step_by(2).filter(|name| is_setting(name)) {
+                assert!(
+                    defaults.contains_key(name),
+                    "{}:{number} names the setting `{name}`, which is not there",
+                    page.path
+                );
+            }
+            let cells: Vec<_> = line.split(" | ").map(codes).collect();
+            for (names, shown) in cells.iter().zip(cells.iter().skip(1)) {
+                let is_row = page.path != "docs/configuration.md"
+                    && names.len() == shown.len()
+                    && names.iter().all(|name| is_setting(name));
+                for (name, shown) in names.iter().zip(shown).filter(|_| is_row) {
+                    assert_eq!(*shown, defaults[name], "{}:{number}: the default of `{name}`", page.path);
+                    compared += 1;
+                }
+            }
         }
     }
+    assert!(compared > 20, "the tables of settings are not found any more");
+}
+
+/// What a cell of a table has in code, if it has nothing else.
+fn codes(cell: &str) -> Vec<&str> {
+    let parts = cell.trim_start_matches("| ").trim_end_matches(" |").split(", ");
+    parts.map(|part| part.strip_prefix('`')?.strip_suffix('`')).collect::<Option<_>>().unwrap_or_default()
 }

@@ -194,7 +194,7 @@ pub struct Backup {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Engine {
-    /// Bytes of memory for DuckDB's buffers; default: half of the memory of the machine or of its control group.
+    /// Bytes of memory for DuckDB's buffers. Default: half of the memory of the machine or of its control group.
     #[serde(with = "text::size")]
     pub memory_limit: ByteSize,
     /// Bytes of memory that one query's hash tables and sorts should take before they go to the temporary directory; DuckDB takes it
@@ -202,10 +202,10 @@ pub struct Engine {
     #[serde(with = "text::size")]
     pub query_memory_max: ByteSize,
     /// Bytes of memory of the whole process, DuckDB's binder, strings and results included: what needs more fails, statement by
-    /// statement. Default: nine tenths of the memory of the machine or of its control group; `0B`: without limit.
+    /// statement; `0B`: without limit. Default: nine tenths of the memory of the machine or of its control group.
     #[serde(with = "text::size")]
     pub process_memory_max: ByteSize,
-    /// Threads that DuckDB works with; default: the cores that the process may use.
+    /// Threads that DuckDB works with. Default: the cores that the process may use.
     pub threads: usize,
     /// Directory in which each server makes its own for what does not fit in memory; empty: `<file>.tmp` beside the database
     /// file, and none for a database in memory.
@@ -213,10 +213,10 @@ pub struct Engine {
     /// Bytes of that directory.
     #[serde(with = "text::size")]
     pub temp_directory_max: ByteSize,
-    /// Directory below which an admin's COPY TO may write files on the server; empty: nowhere.
+    /// Directory below which an admin's `COPY TO` may write files on the server; empty: nowhere.
     pub export_directory: PathBuf,
-    /// Bytes that must be free on the disk of the database for anything to be written; below it, only reading goes on; `0B`: as
-    /// long as there are any.
+    /// Bytes that must be free on the disk of the database for anything to be written; below it, only reading and DROP go on;
+    /// `0B`: as long as there are any.
     #[serde(with = "text::size")]
     pub disk_free_min: ByteSize,
     /// Statements that run at once; one whose client is slow to read gives its place to others.
@@ -328,7 +328,7 @@ pub struct Query {
     /// way to the client. Batches and queues are sized by it; a batch ends with the 2,048 rows that fill its share.
     #[serde(with = "text::size")]
     pub result_buffer: ByteSize,
-    /// Rows of one result; a query with more ends with RESOURCE_EXHAUSTED after so many; 0: without limit.
+    /// Rows of one result; a query with more ends with RESOURCE_EXHAUSTED; 0: without limit.
     pub result_rows_max: u64,
     /// Bytes of one result, as Arrow has them; a query with more ends with RESOURCE_EXHAUSTED; `0B`: without limit.
     #[serde(with = "text::size")]
@@ -376,7 +376,7 @@ impl Default for Query {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Queries {
-    /// What it tells of the text of statements: `none`; `normalized`: literals are `?`; `full`.
+    /// What the query log tells of the text of statements: `none`; `normalized`: literals are `?`; `full`.
     pub text: QueryText,
     /// Bytes of the text of one statement that it tells; longer ones are cut.
     #[serde(with = "text::size")]

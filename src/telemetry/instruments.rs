@@ -109,23 +109,6 @@ fn describe() {
 mod tests {
     use super::*;
 
-    /// The table of `docs/metrics.md`.
-    fn table() -> String {
-        let row = |metric: &Metric| {
-            let Metric { name, kind, labels, help } = metric;
-            format!("| `{name}` | {} | {labels} | {help} |\n", format!("{kind:?}").to_lowercase())
-        };
-        ALL.iter().map(row).collect()
-    }
-
-    #[test]
-    fn the_documentation_has_the_table() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md");
-        let text = std::fs::read_to_string(path).unwrap();
-        let rows: String = text.split_inclusive('\n').filter(|line| line.starts_with("| `merganser_")).collect();
-        assert_eq!(rows, table(), "docs/metrics.md: the rows of its table should be\n{}", table());
-    }
-
     #[test]
     fn names_have_their_units() {
         for Metric { name, kind, .. } in ALL {
