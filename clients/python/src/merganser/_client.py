@@ -19,8 +19,8 @@ from pyarrow import flight
 
 from merganser import _cancel
 from merganser._parameters import bind
-from merganser._status import Params, translated
-from merganser.errors import ResourceError
+from merganser._status import Params, Status, exception, translated
+from merganser.errors import InvalidDataError, ResourceError
 
 CONNECTIONS_MAX = 32
 """Statements of one engine that run, or whose result is being read, at once; more wait."""
@@ -69,9 +69,11 @@ class Client:
             "cert_chain": target.tls_client_cert,
             "private_key": target.tls_client_key,
         }
-        self.flight = flight.FlightClient(
-            target.uri, middleware=[_SessionFactory(self._session)], **{key: pem for key, pem in tls.items() if pem}
-        )
+        given = {key: pem for key, pem in tls.items() if pem}
+        try:
+            self.flight = flight.FlightClient(target.uri, middleware=[_SessionFactory(self._session)], **given)
+        except pa.ArrowInvalid as error:
+            raise InvalidDataError(f"{target.uri!r} is no address of a server, like grpc://host:8815: {error}") from error
         self._connections = _Connections(self._connect)
 
     def close(self) -> None:
@@ -94,6 +96,9 @@ class Client:
     @contextlib.contextmanager
     def run(self, sql: str, params: Params = None) -> Generator[adbc.Cursor]:
         """Runs one statement; its result is there to be read while the block runs."""
+        if not sql or sql.isspace():
+            # The driver refuses it with words of its own.
+            raise exception(Status("INVALID_ARGUMENT", "the statement is empty"), query=sql)
         with self._connections.one() as connection:
             cursor = connection.cursor()
             try:
