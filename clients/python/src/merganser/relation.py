@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from adbc_driver_flightsql.dbapi import Cursor
-from adbc_driver_manager import _lib
+from adbc_driver_manager import _lib  # pyright: ignore[reportPrivateUsage]
 
 from merganser import _cancel, _values
 from merganser._client import Client
