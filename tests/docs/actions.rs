@@ -179,8 +179,9 @@ fn capitalized(text: &str) -> String {
 /// What is not said of a field cannot be made into a page.
 #[test]
 fn every_message_and_field_has_a_comment() {
+    let messages = Messages::new();
     let mut missing = BTreeMap::new();
-    for file in &Messages::new().files {
+    for file in &messages.files {
         for (at, message) in file.message_type.iter().enumerate() {
             let fields = (0..message.field.len()).map(|number| vec![MESSAGE, index(at), FIELD, index(number)]);
             for path in [vec![MESSAGE, index(at)]].into_iter().chain(fields) {
