@@ -1,5 +1,5 @@
-//! Generates the Rust types of `proto/` with prost (protox compiles the files, so nobody needs protoc), and compiles the part of the
-//! engine's guard that is C++.
+//! Generates the Rust types of `proto/` with prost (protox compiles the files, so nobody needs protoc), and compiles the parts of the
+//! engine that are C++.
 
 use std::io::Result;
 use std::path::PathBuf;
@@ -70,26 +70,28 @@ const JSON_FIELDS: &[(&str, &str)] = &[
     ("TableSchema.kind", "table_kind"),
 ];
 
-/// What walks DuckDB's bound plans.
-const GUARD: &str = "src/engine/guard/plan.cpp";
+/// What makes Arrow arrays of results, and what walks DuckDB's bound plans.
+const CPP: &[&str] = &["src/engine/arrays.cpp", "src/engine/guard/plan.cpp"];
 
 fn main() -> Result<()> {
-    compile_guard();
+    compile_cpp();
     generate_messages()
 }
 
 /// Against the headers that libduckdb-sys has compiled DuckDB with, and with the same options.
-fn compile_guard() {
-    println!("cargo:rerun-if-changed={GUARD}");
+fn compile_cpp() {
+    for file in CPP {
+        println!("cargo:rerun-if-changed={file}");
+    }
     let include = std::env::var_os("DEP_DUCKDB_INCLUDE").expect("libduckdb-sys tells where DuckDB's headers are");
     cc::Build::new()
         .cpp(true)
         .std("c++17")
-        .file(GUARD)
+        .files(CPP)
         .include(include)
         .define("NDEBUG", None)
         .warnings(false)
-        .compile("merganser_guard");
+        .compile("merganser_engine");
 }
 
 fn generate_messages() -> Result<()> {

@@ -72,13 +72,14 @@ pub enum ErrorKind {
 pub struct Error {
     kind: ErrorKind,
     message: String,
+    position: Option<usize>,
     source: Option<Source>,
 }
 
 impl Error {
     /// An error of `kind` that tells the caller `message`.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), source: None }
+        Self { kind, message: message.into(), position: None, source: None }
     }
 
     /// [`ErrorKind::InvalidArgument`].
@@ -121,6 +122,13 @@ impl Error {
         Self::new(ErrorKind::Internal, message)
     }
 
+    /// Says where in the caller's SQL it is: how many characters come before.
+    #[must_use]
+    pub fn at(mut self, position: Option<usize>) -> Self {
+        self.position = position;
+        self
+    }
+
     /// Keeps `source` as the cause, for the log.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Source>) -> Self {
@@ -150,6 +158,11 @@ impl Error {
     /// The message for the caller.
     pub fn message(&self) -> &str {
         &self.message
+    }
+
+    /// Where in the caller's SQL it is, if that is known: how many characters come before.
+    pub fn position(&self) -> Option<usize> {
+        self.position
     }
 }
 

@@ -53,7 +53,7 @@
 //! 2. `engine/query.rs` `query` starts an engine thread (`engine/threads.rs`) on a connection of its own, or on that of the
 //!    session or transaction (`engine/session/lane.rs`), which waits for a slot (`engine/slots.rs`), reads
 //!    the statement (`engine/statement`), has the guard (`engine/guard`) decide on what DuckDB binds it to, starts it and answers its columns.
-//! 3. DuckDB's workers make Arrow arrays; the thread takes them over (`engine/ffi.rs`) and sends them into a channel of so many
+//! 3. DuckDB's workers make Arrow arrays of its rows (`engine/arrays.cpp`); the thread takes them over (`engine/ffi.rs`) and sends them into a channel of so many
 //!    bytes (`engine/output.rs`, sized by `engine/buffer.rs`), beside which it says how they ended. A full channel gives the slot back until the client has read; a
 //!    dropped one interrupts the query (`engine/cancel.rs`).
 //! 4. `flight/encode.rs` `encode` makes messages of the batches, each under the limit by its real size, and `flight/body.rs` gives

@@ -1,6 +1,8 @@
 //! Runs the tests of `tests/clients` under pytest: stock clients, in their own processes, against the real binary.
 //!
-//! The clients are installed once, into the target directory: two virtual environments of Python, a `node_modules`, and
+//! And those of our own package for Python, `clients/python`, with its linters.
+//!
+//! The clients are installed once, into the target directory: three virtual environments of Python, a `node_modules`, and
 //! arrow-flight's command-line client. Set `MERGANSER_SKIP_CLIENT_TESTS=1` on a machine without Python or node.
 
 use std::env;
@@ -12,8 +14,7 @@ use crate::support::tools::{self, SKIP};
 
 #[test]
 fn stock_clients() {
-    if env::var_os(SKIP).is_some_and(|value| value == "1") {
-        println!("skipped: {SKIP} is set");
+    if is_skipped() {
         return;
     }
     // The longest one beside the others.
@@ -33,4 +34,38 @@ fn stock_clients() {
         .env("MERGANSER_TEST_FLIGHT_SQL_CLIENT", flight_sql_client)
         .env("PYTHONDONTWRITEBYTECODE", "1");
     tools::run(&mut pytest, "pytest reports failures above");
+}
+
+#[test]
+fn python_package() {
+    if is_skipped() {
+        return;
+    }
+    let python = tools::python("../../clients/python/tests/requirements.txt");
+    let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/python");
+    for (arguments, failure) in [
+        (&["ruff", "check", "--no-cache", "."][..], "ruff reports above what is wrong with clients/python"),
+        (
+            &["ruff", "format", "--no-cache", "--check", "."],
+            "clients/python is not formatted: ruff format clients/python",
+        ),
+        (&["pyright"], "pyright reports above what is wrong with the types of clients/python"),
+        (&["pytest", "-q"], "pytest reports failures above"),
+    ] {
+        let mut tool = Command::new(&python);
+        tool.arg("-m")
+            .args(arguments)
+            .current_dir(&package)
+            .env("MERGANSER_BIN", env!("CARGO_BIN_EXE_merganser"))
+            .env("PYTHONDONTWRITEBYTECODE", "1");
+        tools::run(&mut tool, failure);
+    }
+}
+
+fn is_skipped() -> bool {
+    let is_skipped = env::var_os(SKIP).is_some_and(|value| value == "1");
+    if is_skipped {
+        println!("skipped: {SKIP} is set");
+    }
+    is_skipped
 }

@@ -121,6 +121,19 @@ fn the_configuration_tells_where_each_value_comes_from() {
     assert_eq!(values(&again), values(&printed));
 }
 
+#[test]
+fn it_stops_when_stdin_ends_if_that_counts() {
+    let machine = Machine::new();
+    // /dev/null ends at once, and does not count.
+    let server = machine.serve(&["--memory"]);
+    assert_eq!(server.ok(&["query", "SELECT 1 AS one", "--format", "csv"]), "one\n1\n");
+
+    let arguments = ["serve", "--listen", "127.0.0.1:0", "--stop-with-stdin", "a.duckdb"];
+    let printed = Output::of(&mut machine.command(&arguments), b"anything").success();
+    assert!(printed.starts_with("listening on grpc://127.0.0.1:"), "{printed}");
+    assert_eq!(machine.list(""), ["a.duckdb", "tmp"], "the log is written back");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn it_tells_its_health() {
     use tonic_health::pb::health_check_response::ServingStatus;

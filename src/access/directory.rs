@@ -148,7 +148,7 @@ fn look(path: &Path) -> Option<Seen> {
 fn read(path: &Path) -> Result<Users> {
     if is_readable_by_others(path) {
         let path = path.display();
-        tracing::warn!("others may read the hashes in the users file {path}; say chmod 600 {path}");
+        tracing::warn!("every user of this machine may read the hashes in the users file {path}; say chmod o-r {path}");
     }
     Users::read(path)
 }

@@ -22,9 +22,9 @@ const HEAD: &str = "# Users and API tokens of Merganser: `merganser user` and `m
 const FILE_BYTES_MAX: u64 = 16 << 20;
 /// Letters of a user's name.
 const NAME_MAX: usize = 128;
-/// What others than the owner may not do to the file.
+/// What others than the owner may not do to the file. Its group may read it: so does a service whose file is root's.
 const WRITE_BY_OTHERS: u32 = 0o022;
-const READ_BY_OTHERS: u32 = 0o044;
+const READ_BY_OTHERS: u32 = 0o004;
 
 /// What the file holds.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
@@ -213,7 +213,7 @@ impl Users {
     }
 }
 
-/// Whether others than its owner may read the file.
+/// Whether others than its owner and its group may read the file.
 pub(super) fn is_readable_by_others(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| metadata.mode() & READ_BY_OTHERS != 0)
 }
@@ -323,6 +323,8 @@ mod tests {
         Users::edit(&link, |users| users.add(User::reader("ann"))).unwrap();
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o640);
+        assert!(!is_readable_by_others(&path) && Users::read(&path).is_ok());
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
         assert!(is_readable_by_others(&path) && Users::read(&path).is_ok());
         fs::set_permissions(&path, Permissions::from_mode(0o660)).unwrap();
         assert!(Users::read(&path).unwrap_err().message().contains("others may write it; say chmod go-w "));

@@ -7,9 +7,14 @@ use crate::proto::v1::{BackupInfo, BackupRequest};
 
 /// Back up the database of a running server
 #[derive(Debug, clap::Args)]
-#[command(long_about = "Back up the database of a running server\n\n\
+#[command(
+    long_about = "Back up the database of a running server\n\n\
     The server copies it, as of one moment, into a directory in its backup.directory, and reads the copy back before it answers. \
-    Ingests and queries go on meanwhile")]
+    Ingests and queries go on meanwhile",
+    after_long_help = "Examples:\n  \
+    merganser backup nightly\n  \
+    merganser backup --list"
+)]
 pub(super) struct Args {
     /// Name of the backup [default: the time in UTC]
     #[arg(conflicts_with = "list")]

@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
@@ -12,21 +13,25 @@ use arrow::datatypes::SchemaRef;
 use arrow_flight::decode::{DecodedPayload, FlightDataDecoder};
 use arrow_flight::error::FlightError;
 use arrow_flight::flight_service_client::FlightServiceClient;
-use arrow_flight::{Action, FlightData, PutResult, Ticket};
+use arrow_flight::sql::{CommandStatementUpdate, DoPutUpdateResult, ProstMessageExt};
+use arrow_flight::{Action, FlightData, FlightDescriptor, PutResult, Ticket};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use futures::{Stream, StreamExt, TryStreamExt};
+use hyper_util::rt::TokioIo;
 use prost::Message;
+use tokio::net::TcpStream;
 use tokio_rustls::rustls::Error as TlsError;
-use tonic::metadata::AsciiMetadataValue;
+use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Code, Request, Status};
 
-use super::output;
 use super::tls::TlsArgs;
+use super::{output, reach};
 use crate::error::{Error, ErrorKind, Result};
+use crate::proto::v1::ServerInfo;
 
 const DEFAULT_PORT: u16 = 8815;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -35,6 +40,11 @@ const MESSAGE_BYTES_MAX: usize = 1 << 30;
 /// HTTP/2's own default of 64 KiB would make the server wait for us after every 64 KiB of a result.
 const STREAM_WINDOW_BYTES: u32 = 8 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+/// How a connection that is dead is noticed while an answer is waited for.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+/// The metadata of an error that says where in the SQL it is.
+const ERROR_POSITION: &str = "merganser-error-position";
 
 /// Which server to talk to: the option that all client commands share.
 #[derive(Clone, Debug, clap::Args)]
@@ -91,26 +101,57 @@ impl ServerArgs {
         let token = token.trim();
         Ok((!token.is_empty()).then(|| format!("Bearer {token}")))
     }
+
+    /// What to tell those whom the server does not know.
+    fn how_to_sign_in(&self) -> &'static str {
+        match (&self.token_file, &self.user, self.token.is_empty(), self.password.is_empty()) {
+            (None, None, true, _) => {
+                "; say --user NAME with the password in MERGANSER_PASSWORD, or have an API token in MERGANSER_TOKEN"
+            }
+            (None, Some(_), _, true) => "; the password is read from MERGANSER_PASSWORD, which is not set",
+            _ => "",
+        }
+    }
 }
 
-/// Puts the user's credentials into every call.
+/// A session of the server's: the cookie that names it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Session(AsciiMetadataValue);
+
+impl Session {
+    /// The session that an answer offers; it does to a call that is in none.
+    fn offered(headers: &MetadataMap) -> Option<Self> {
+        let cookie = headers.get("set-cookie")?.to_str().ok()?;
+        let mut cookie: AsciiMetadataValue = cookie.split(';').next()?.parse().ok()?;
+        cookie.set_sensitive(true);
+        Some(Self(cookie))
+    }
+}
+
+/// Puts the user's credentials, and the session, into every call.
 #[derive(Clone, Debug)]
-struct SignIn(Option<AsciiMetadataValue>);
+struct SignIn {
+    credentials: Option<AsciiMetadataValue>,
+    session: Option<Session>,
+}
 
 impl SignIn {
     fn new(args: &ServerArgs) -> Result<Self> {
-        let Some(header) = args.authorization()? else { return Ok(Self(None)) };
+        let Some(header) = args.authorization()? else { return Ok(Self { credentials: None, session: None }) };
         let mut header: AsciiMetadataValue =
             header.parse().map_err(|_| Error::invalid("the credentials cannot be sent: they are no printable text"))?;
         header.set_sensitive(true);
-        Ok(Self(Some(header)))
+        Ok(Self { credentials: Some(header), session: None })
     }
 }
 
 impl Interceptor for SignIn {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        if let Some(credentials) = &self.0 {
+        if let Some(credentials) = &self.credentials {
             request.metadata_mut().insert("authorization", credentials.clone());
+        }
+        if let Some(Session(cookie)) = &self.session {
+            request.metadata_mut().insert("cookie", cookie.clone());
         }
         Ok(request)
     }
@@ -120,13 +161,50 @@ impl Interceptor for SignIn {
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     inner: FlightServiceClient<InterceptedService<Channel, SignIn>>,
+    channel: Channel,
+    sign_in: SignIn,
     /// The address as the user gave it, for messages.
     server: String,
+    /// What to tell when it does not let us in.
+    how_to_sign_in: &'static str,
 }
 
 impl Client {
-    /// Connects to the server.
+    /// Connects to the server; a connection that breaks is made again for the next call.
     pub(crate) async fn connect(args: &ServerArgs) -> Result<Self> {
+        let endpoint = Self::endpoint(args)?;
+        Self::over(endpoint.connect().await, args)
+    }
+
+    /// Connects to the server for a session. A connection that breaks stays broken: behind a new one the server may be another, and
+    /// what the session had, like a transaction, is gone without a word.
+    pub(crate) async fn connect_once(args: &ServerArgs) -> Result<Self> {
+        let endpoint =
+            Self::endpoint(args)?.http2_keep_alive_interval(KEEPALIVE_INTERVAL).keep_alive_timeout(KEEPALIVE_TIMEOUT);
+        let is_used = AtomicBool::new(false);
+        let connector = tower::service_fn(move |uri: Uri| {
+            let again = is_used.swap(true, Ordering::Relaxed);
+            async move {
+                if again {
+                    return Err(io::Error::new(io::ErrorKind::NotConnected, "the connection is closed"));
+                }
+                let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+                let stream = TcpStream::connect((host, uri.port_u16().unwrap_or(DEFAULT_PORT))).await?;
+                stream.set_nodelay(true)?;
+                Ok(TokioIo::new(stream))
+            }
+        });
+        Self::over(endpoint.connect_with_connector(connector).await, args)
+    }
+
+    fn over(channel: Result<Channel, tonic::transport::Error>, args: &ServerArgs) -> Result<Self> {
+        let channel = channel.map_err(|error| unreachable(&args.server, error))?;
+        let sign_in = SignIn::new(args)?;
+        let inner = service(channel.clone(), sign_in.clone());
+        Ok(Self { inner, channel, sign_in, server: args.server.clone(), how_to_sign_in: args.how_to_sign_in() })
+    }
+
+    fn endpoint(args: &ServerArgs) -> Result<Endpoint> {
         let (endpoint, has_tls) = endpoint(&args.server)?;
         let endpoint = if has_tls {
             args.tls.apply(endpoint)?
@@ -138,21 +216,74 @@ impl Client {
         } else {
             endpoint
         };
-        let endpoint = endpoint
+        Ok(endpoint
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_nodelay(true)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
-        let channel = endpoint.connect().await.map_err(|error| unreachable(&args.server, error))?;
-        let inner = FlightServiceClient::with_interceptor(channel, SignIn::new(args)?)
-            .max_decoding_message_size(MESSAGE_BYTES_MAX)
-            .max_encoding_message_size(MESSAGE_BYTES_MAX);
-        Ok(Self { inner, server: args.server.clone() })
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES))
+    }
+
+    /// Makes all further calls in `session`, as far as the server still has it, else in the one that it offers. Says which that is, and
+    /// what the server is.
+    pub(crate) async fn enter(&mut self, session: Option<Session>) -> Result<(Option<Session>, ServerInfo)> {
+        self.use_session(session);
+        let action = Action { r#type: "server_info".to_owned(), body: bytes::Bytes::new() };
+        let response = match self.inner.do_action(action).await {
+            Ok(response) => response,
+            Err(status) => return Err(self.failed(&status).await),
+        };
+        if let Some(offered) = Session::offered(response.metadata()) {
+            self.use_session(Some(offered));
+        }
+        let answer = response.into_inner().message().await.map_err(|status| self.error(&status))?;
+        let answer = answer.ok_or_else(|| Error::internal("the server did not answer server_info"))?;
+        let info = ServerInfo::decode(answer.body).map_err(|error| unreadable("answer of server_info", error))?;
+        Ok((self.sign_in.session.clone(), info))
+    }
+
+    /// Ends the session.
+    pub(crate) async fn close_session(&mut self) -> Result<()> {
+        let action = Action { r#type: "CloseSession".to_owned(), body: bytes::Bytes::new() };
+        let response = self.inner.do_action(action).await.map_err(|status| self.error(&status))?;
+        response.into_inner().try_for_each(|_| async { Ok(()) }).await.map_err(|status| self.error(&status))
+    }
+
+    /// The same connection without a session.
+    pub(crate) fn without_session(&self) -> Self {
+        let mut client = self.clone();
+        client.use_session(None);
+        client
+    }
+
+    fn use_session(&mut self, session: Option<Session>) {
+        self.sign_in.session = session;
+        self.inner = service(self.channel.clone(), self.sign_in.clone());
     }
 
     /// Runs `sql` and streams its rows; returns when their schema is known.
     pub(crate) async fn query(&mut self, sql: String) -> Result<Rows> {
-        let response = self.inner.do_get(Ticket { ticket: sql.into() }).await.map_err(|status| self.error(&status))?;
+        self.get(Ticket { ticket: sql.into() }).await
+    }
+
+    /// What streams the rows of a table, and how many there are, if the server knows.
+    pub(crate) async fn table(&mut self, name: &str) -> Result<(Ticket, Option<u64>)> {
+        let descriptor = FlightDescriptor::new_path(vec![name.to_owned()]);
+        let info = match self.inner.get_flight_info(descriptor).await {
+            Ok(response) => response.into_inner(),
+            Err(status) => return Err(self.failed(&status).await),
+        };
+        let rows = u64::try_from(info.total_records).ok();
+        let ticket = info.endpoint.into_iter().next().and_then(|endpoint| endpoint.ticket);
+        let ticket = ticket.ok_or_else(|| Error::internal("the server gave no ticket for the table"))?;
+        Ok((ticket, rows))
+    }
+
+    /// Streams the rows of a ticket; returns when their schema is known.
+    pub(crate) async fn get(&mut self, ticket: Ticket) -> Result<Rows> {
+        let response = match self.inner.do_get(ticket).await {
+            Ok(response) => response,
+            Err(status) => return Err(self.failed(&status).await),
+        };
         // Messages without a header carry metadata or keep the connection alive: no rows, and nothing to decode.
         let data = response
             .into_inner()
@@ -161,10 +292,26 @@ impl Client {
         Rows::open(FlightDataDecoder::new(data), self.server.clone()).await
     }
 
+    /// Runs `sql` for what it changes; answers the number of rows.
+    pub(crate) async fn update(&mut self, sql: String) -> Result<i64> {
+        let command = CommandStatementUpdate { query: sql, transaction_id: None };
+        let descriptor = FlightDescriptor::new_cmd(command.as_any().encode_to_vec());
+        let message = FlightData::new().with_descriptor(descriptor);
+        let mut answers = Box::pin(self.put(futures::stream::iter([message])));
+        let answer =
+            answers.try_next().await?.ok_or_else(|| Error::internal("the server did not answer the update"))?;
+        let result =
+            DoPutUpdateResult::decode(answer.app_metadata).map_err(|error| unreadable("count of rows", error))?;
+        Ok(result.record_count)
+    }
+
     /// Runs the action `name` and decodes all its results.
     pub(crate) async fn action<A: Message + Default>(&mut self, name: &str, request: &impl Message) -> Result<Vec<A>> {
         let action = Action { r#type: name.to_owned(), body: request.encode_to_vec().into() };
-        let response = self.inner.do_action(action).await.map_err(|status| self.error(&status))?;
+        let response = match self.inner.do_action(action).await {
+            Ok(response) => response,
+            Err(status) => return Err(self.failed(&status).await),
+        };
         let results: Vec<_> = response.into_inner().try_collect().await.map_err(|status| self.error(&status))?;
         results
             .into_iter()
@@ -186,14 +333,43 @@ impl Client {
         &self,
         messages: M,
     ) -> impl Stream<Item = Result<PutResult>> + Send + use<M> {
-        let (mut client, server) = (self.inner.clone(), self.server.clone());
-        let call = async move { client.do_put(messages).await.map(tonic::Response::into_inner) };
-        futures::stream::once(call).try_flatten().map_err(move |status| error_of(&server, &status))
+        let (mut client, this) = (self.inner.clone(), self.clone());
+        let call = async move {
+            match client.do_put(messages).await {
+                Ok(answers) => Ok(answers.into_inner().map_err(move |status| this.error(&status))),
+                Err(status) => Err(this.failed(&status).await),
+            }
+        };
+        futures::stream::once(call).try_flatten()
     }
 
     fn error(&self, status: &Status) -> Error {
-        error_of(&self.server, status)
+        let error = error_of(&self.server, status);
+        match error.kind() {
+            ErrorKind::Unauthenticated => error.retold(|message| format!("{message}{}", self.how_to_sign_in)),
+            _ => error,
+        }
     }
+
+    /// The error of a call that the server has not begun to answer; where nothing answers as it should, what does.
+    async fn failed(&self, status: &Status) -> Error {
+        let error = self.error(status);
+        let uri = match endpoint(&self.server) {
+            Ok((endpoint, false)) if status.source().is_some() => endpoint.uri().clone(),
+            _ => return error,
+        };
+        let port = uri.port_u16().unwrap_or(DEFAULT_PORT);
+        match reach::look(uri.host().unwrap_or_default(), port).await.advice(&self.server) {
+            Some(advice) => Error::new(error.kind(), advice).with_source(status.clone()),
+            None => error,
+        }
+    }
+}
+
+fn service(channel: Channel, sign_in: SignIn) -> FlightServiceClient<InterceptedService<Channel, SignIn>> {
+    FlightServiceClient::with_interceptor(channel, sign_in)
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX)
 }
 
 /// The rows of a query, as they arrive.
@@ -322,7 +498,8 @@ fn error_of(server: &str, status: &Status) -> Error {
         "" => status.code().description(),
         message => message,
     };
-    Error::new(kind, message)
+    let position = status.metadata().get(ERROR_POSITION).and_then(|value| value.to_str().ok()?.parse().ok());
+    Error::new(kind, message).at(position)
 }
 
 fn kind_of(code: Code) -> ErrorKind {
@@ -382,9 +559,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut args = ServerArgs::at("grpc://x");
         assert_eq!(args.authorization().unwrap(), None);
+        assert!(args.how_to_sign_in().contains("--user NAME"));
         args.token = "one".to_owned();
         assert_eq!(args.authorization().unwrap().unwrap(), "Bearer one");
+        assert_eq!(args.how_to_sign_in(), "");
         args.user = Some("ada".to_owned());
+        assert!(args.how_to_sign_in().contains("which is not set"));
         args.password = "pw".to_owned();
         assert_eq!(args.authorization().unwrap().unwrap(), "Basic YWRhOnB3");
         args.token_file = Some(folder.path().join("token"));

@@ -11,8 +11,13 @@ use crate::proto::v1::{DropTableRequest, DropTableResult};
 
 /// Drop a table, its rows and its metadata
 #[derive(Debug, clap::Args)]
-#[command(long_about = "Drop a table, its rows and its metadata\n\n\
-    Asks on a terminal. Without one it refuses, unless --yes says that it is meant")]
+#[command(
+    long_about = "Drop a table, its rows and its metadata\n\n\
+    Asks on a terminal. Without one it refuses, unless --yes says that it is meant",
+    after_long_help = "Examples:\n  \
+    merganser drop old_events\n  \
+    merganser drop old_events --if-exists --yes"
+)]
 pub(super) struct Args {
     /// Table to drop
     table: String,

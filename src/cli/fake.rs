@@ -19,7 +19,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::client::ServerArgs;
 use crate::proto::v1::{
-    DropTableRequest, DropTableResult, Ingest, IngestCommit, IngestProgress, IngestResult, TableInfo,
+    DropTableRequest, DropTableResult, Ingest, IngestCommit, IngestProgress, IngestResult, ServerInfo, TableInfo,
 };
 
 /// What the server does.
@@ -31,6 +31,8 @@ pub(super) struct Script {
     pub(super) query_error: Option<String>,
     /// A put fails with this message after so many batches.
     pub(super) put_error: Option<(usize, String)>,
+    /// An action that is in no session of this name is offered it.
+    pub(super) session: Option<String>,
 }
 
 /// What the server saw of a put.
@@ -177,6 +179,9 @@ impl FlightService for Fake {
     }
 
     async fn do_action(&self, request: Request<Action>) -> Answer<Self::DoActionStream> {
+        let cookie = self.script.session.as_ref().map(|name| format!("merganser_session={name}"));
+        let known = request.metadata().get("cookie").and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let offered = cookie.filter(|cookie| known.as_ref() != Some(cookie));
         let action = request.into_inner();
         let bodies = match action.r#type.as_str() {
             "list_tables" => ["a", "b"]
@@ -189,10 +194,15 @@ impl FlightService for Fake {
                 }
                 vec![DropTableResult { dropped: request.table != "missing", table: request.table }.encode_to_vec()]
             }
+            "server_info" => vec![ServerInfo { version: "1.2.3".to_owned(), ..ServerInfo::default() }.encode_to_vec()],
             other => return Err(Status::unimplemented(other.to_owned())),
         };
         let results = bodies.into_iter().map(|body| Ok(arrow_flight::Result { body: body.into() }));
-        Ok(Response::new(futures::stream::iter(results).boxed()))
+        let mut response: Response<Self::DoActionStream> = Response::new(futures::stream::iter(results).boxed());
+        if let Some(cookie) = offered {
+            response.metadata_mut().insert("set-cookie", format!("{cookie}; Path=/").parse().unwrap());
+        }
+        Ok(response)
     }
 
     async fn handshake(&self, _: Request<Streaming<HandshakeRequest>>) -> Answer<Self::HandshakeStream> {

@@ -8,6 +8,9 @@ use crate::proto::v1::{TableMetadata, TableRequest};
 
 /// Show where a table's rows came from
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = "Examples:\n  \
+    merganser metadata events\n  \
+    merganser metadata events --json")]
 pub(super) struct Args {
     /// Table of events or profiles
     table: String,
@@ -27,7 +30,7 @@ pub(super) async fn run(args: Args) -> Result<()> {
 }
 
 /// One line a field; what is not set is left out.
-fn text(metadata: &TableMetadata) -> String {
+pub(super) fn text(metadata: &TableMetadata) -> String {
     let optional = |text: &Option<String>| text.clone().unwrap_or_default();
     let fields = [
         ("table_name", metadata.table_name.clone()),

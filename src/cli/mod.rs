@@ -1,32 +1,44 @@
 //! The command line: what the arguments mean, and one file for each command.
 //!
-//! `ingest`, `query`, `tables`, `schema`, `metadata`, `drop`, `queries`, `cancel`, `sessions` and `backup` are plain Flight clients of a
-//! running server: they go over the wire like any other client and never touch a database file. `demo` is a server and such a client in
-//! one. `user` and `token` change the users file of a server on this machine, `restore` its database file. Data goes to stdout; the
-//! progress bar, warnings and the one line of an error go to stderr. Exit codes: 0 success, 1 failure, 2 bad usage.
+//! `ingest`, `query`, `export`, `tail`, `tables`, `schema`, `metadata`, `drop`, `queries`, `cancel`, `sessions` and `backup` are plain
+//! Flight clients of a running server: they go over the wire like any other client and never touch a database file. `demo` is a server
+//! and such a client in one, and `shell` a client for people. `health` asks a server's operations port. `user` and `token` change the
+//! users file of a server on this machine, `restore` its database file. Data goes to stdout; the progress bar, warnings and the one
+//! line of an error go to stderr. Exit codes: 0 success, 1 failure, 2 bad usage.
 
 mod backup;
 mod client;
+mod completions;
 mod demo;
 mod drop;
+mod endings;
+mod export;
 #[cfg(test)]
 mod fake;
+mod health;
 mod ingest;
+mod interrupt;
+mod man;
 mod metadata;
 mod output;
 mod queries;
 mod query;
+mod reach;
 mod restore;
 mod schema;
 mod serve;
+mod shell;
 mod tables;
+mod tail;
 mod tls;
 mod tokens;
 mod users;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use tokio::runtime::Runtime;
 
 use crate::error::{Error, Result};
 
@@ -44,6 +56,9 @@ enum Command {
     Demo(demo::Args),
     Ingest(Box<ingest::Args>),
     Query(query::Args),
+    Shell(shell::Args),
+    Export(export::Args),
+    Tail(tail::Args),
     Tables(tables::Args),
     Schema(schema::Args),
     Metadata(metadata::Args),
@@ -53,19 +68,35 @@ enum Command {
     Queries(queries::QueriesArgs),
     Cancel(queries::CancelArgs),
     Sessions(queries::SessionsArgs),
+    Health(health::Args),
     Backup(backup::Args),
     Restore(restore::Args),
+    Completions(completions::Args),
+    Man(man::Args),
+}
+
+/// The command line that the arguments are.
+fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    let cli = Cli::try_parse_from(arguments)?;
+    if let Command::Query(args) = &cli.command {
+        let wrong = |message| Cli::command().error(clap::error::ErrorKind::TooManyValues, message);
+        args.check().map_err(wrong)?;
+    }
+    Ok(cli)
 }
 
 /// Runs the command that the process's arguments name; the result is the process's exit code.
 pub fn run() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = parse(std::env::args_os()).unwrap_or_else(|error| error.exit());
     match dispatch(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         // The reader of our output had enough (`| head`): that is no failure.
         Err(_) if output::stdout_is_closed() => ExitCode::SUCCESS,
         Err(error) => {
-            output::warn(error.message());
+            // The shell has told its own.
+            if !error.message().is_empty() {
+                output::warn(error.message());
+            }
             ExitCode::FAILURE
         }
     }
@@ -77,6 +108,9 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Demo(args) => block_on(demo::run(args)),
         Command::Ingest(args) => block_on(ingest::run(*args)),
         Command::Query(args) => block_on(query::run(args)),
+        Command::Shell(args) => shell::run(args),
+        Command::Export(args) => block_on(export::run(args)),
+        Command::Tail(args) => block_on(tail::run(args)),
         Command::Tables(args) => block_on(tables::run(args)),
         Command::Schema(args) => block_on(schema::run(args)),
         Command::Metadata(args) => block_on(metadata::run(args)),
@@ -86,18 +120,26 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Queries(args) => block_on(queries::queries(args)),
         Command::Cancel(args) => block_on(queries::cancel(args)),
         Command::Sessions(args) => block_on(queries::sessions(args)),
+        Command::Health(args) => block_on(health::run(args)),
         Command::Backup(args) => block_on(backup::run(args)),
         Command::Restore(args) => restore::run(args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
     }
 }
 
-/// Runs a client command on a runtime of its own. Two threads: one encodes or decodes while the other moves bytes.
-fn block_on(command: impl Future<Output = Result<()>>) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+/// Two threads: one encodes or decodes while the other moves bytes.
+fn runtime() -> Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
-        .map_err(|error| Error::internal("cannot start the runtime").with_source(error))?;
+        .map_err(|error| Error::internal("cannot start the runtime").with_source(error))
+}
+
+/// Runs a client command on a runtime of its own.
+fn block_on(command: impl Future<Output = Result<()>>) -> Result<()> {
+    let runtime = runtime()?;
     let result = runtime.block_on(command);
     // A thread of ours may still wait for stdin; the process does not.
     runtime.shutdown_background();
@@ -108,10 +150,8 @@ fn block_on(command: impl Future<Output = Result<()>>) -> Result<()> {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{ArrayRef, Int64Array, RecordBatch};
-    use clap::CommandFactory;
-
     use super::*;
+    use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 
     #[test]
     fn verify_cli() {
@@ -126,6 +166,9 @@ mod tests {
             &["merganser", "ingest", "a.csv"],
             &["merganser", "ingest", "a.csv", "--table", "t", "--from-date", "2024-13-01"],
             &["merganser", "query", "SELECT 1", "--format", "xml"],
+            &["merganser", "query", "SELECT", "1"],
+            &["merganser", "completions", "tcsh"],
+            &["merganser", "man"],
             &["merganser", "schema"],
             &["merganser", "user", "add", "ann"],
             &["merganser", "user", "add", "ann", "--role", "king"],
@@ -133,7 +176,7 @@ mod tests {
             &["merganser", "token", "create"],
             &["merganser", "token", "create", "--user", "ann", "--expires", "soon"],
         ] {
-            let error = Cli::try_parse_from(arguments).unwrap_err();
+            let error = parse(arguments.iter().map(OsString::from)).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{arguments:?}");
         }
     }
@@ -168,7 +211,8 @@ mod tests {
         run_against(script(), &["ingest", &path("rows"), "--table", "t", "--quiet"]).unwrap();
         let error = run_against(script(), &["ingest", &path("a.csv"), "--table", "t", "--json"]).unwrap_err();
         assert!(error.message().ends_with("a.csv:3: a quoted field is not closed"), "{error}");
-        let error = run_against(script(), &["ingest", &path("rows"), &path("none"), "--table", "t"]).unwrap_err();
+        let error =
+            run_against(script(), &["ingest", &path("rows"), &path("none"), "--table", "t", "--atomic"]).unwrap_err();
         assert!(error.message().ends_with("none: no such file or directory"), "{error}");
         let error = run_against(script(), &["ingest", &path("rows"), "--table", "t", "--skip-bad", &path("rows")]);
         assert!(error.unwrap_err().message().contains("--skip-bad would overwrite"));
@@ -177,6 +221,44 @@ mod tests {
         run_against(script(), &["drop", "missing", "--if-exists", "--yes"]).unwrap();
         let error = run_against(script(), &["drop", "missing", "--yes"]).unwrap_err();
         assert_eq!(error.message(), "table `missing` is not there");
+    }
+
+    #[test]
+    fn forgotten_quotes_are_told() {
+        let words = ["merganser", "query", "SELECT", "*", "FROM", "t"];
+        let error = parse(words.iter().map(OsString::from)).unwrap_err().to_string();
+        assert!(error.contains("the SQL came as 4 words: put all of it in quotes"), "{error}");
+    }
+
+    /// The lines of a command's help that show how it is called.
+    fn examples(command: &clap::Command) -> Vec<String> {
+        let help = command.get_after_long_help().map(ToString::to_string).unwrap_or_default();
+        help.lines().filter_map(|line| line.strip_prefix("  ")).map(str::to_owned).collect()
+    }
+
+    /// The arguments of the program in a line of a shell, which may have other programs, files and variables beside it.
+    fn arguments(line: &str) -> Vec<OsString> {
+        let words = shell::words(line).unwrap();
+        let begin = words.iter().position(|word| word == "merganser").unwrap();
+        let ends = |word: &&String| !matches!(word.as_str(), "|" | "<" | ">");
+        words[begin..].iter().take_while(ends).map(OsString::from).collect()
+    }
+
+    #[test]
+    fn every_command_has_examples_that_parse() {
+        let mut command = Cli::command();
+        command.build();
+        for subcommand in command.get_subcommands().filter(|command| command.get_name() != "help") {
+            let name = subcommand.get_name();
+            let examples = examples(subcommand);
+            assert!((2..=5).contains(&examples.len()), "{name} has {} examples", examples.len());
+            assert!(examples.iter().any(|line| line.contains(&format!("merganser {name}"))), "{name}: {examples:?}");
+            for line in examples {
+                if let Err(error) = parse(arguments(&line).into_iter()) {
+                    panic!("{name}: {line}: {error}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -13,6 +13,10 @@ const TEXT_LETTERS: usize = 60;
 
 /// List the statements that run
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = "Examples:\n  \
+    merganser queries\n  \
+    merganser queries --all --limit 20\n  \
+    merganser queries --json")]
 pub(super) struct QueriesArgs {
     /// List those that have ended, too
     #[arg(long)]
@@ -32,6 +36,9 @@ pub(super) struct QueriesArgs {
 
 /// Cancel a statement that runs
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = "Examples:\n  \
+    merganser queries\n  \
+    merganser cancel 01981f0e5d0a7c3e")]
 pub(super) struct CancelArgs {
     /// Cancel the statement with this id
     id: String,
@@ -42,6 +49,9 @@ pub(super) struct CancelArgs {
 
 /// List the sessions
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = "Examples:\n  \
+    merganser sessions\n  \
+    merganser sessions --json")]
 pub(super) struct SessionsArgs {
     /// Print JSON: an array of objects
     #[arg(long)]

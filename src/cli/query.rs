@@ -1,24 +1,29 @@
 //! `merganser query`: runs SQL on the server and writes its rows in the format that was asked for, as they arrive.
 
-use std::fs::{self, File};
 use std::io::{self, IsTerminal, Write};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-
-use tempfile::NamedTempFile;
+use std::path::PathBuf;
 
 use super::client::{Client, Rows, ServerArgs};
-use super::output::{self, Format, RowWriter, RowWriterOptions};
+use super::interrupt::unless_interrupted;
+use super::output::{self, Existing, Format, RowWriter, RowWriterOptions, Target};
 use crate::error::{Error, Result};
 
 /// Run SQL and print its rows
 #[derive(Debug, clap::Args)]
-#[command(long_about = "Run one SQL statement on the server and print its rows as they arrive\n\n\
+#[command(
+    long_about = "Run one SQL statement on the server and print its rows as they arrive\n\n\
     Every format but `table` streams: memory does not grow with the result. JSON columns are embedded as JSON in `json` and \
-    `ndjson`. A file given by --output appears when the result is complete, and not before")]
+    `ndjson`. A file given by --output appears when the result is complete, and not before",
+    after_long_help = "Examples:\n  \
+    merganser query \"SELECT 42 AS answer\"\n  \
+    merganser query \"SELECT properties->>'$.country' AS country, count(*) AS n FROM events GROUP BY ALL\"\n  \
+    merganser query \"FROM events\" --format parquet --output events.parquet\n  \
+    merganser query --format ndjson < report.sql"
+)]
 pub(super) struct Args {
     /// SQL to run; `-`, or none with stdin piped, reads it from stdin
-    sql: Option<String>,
+    #[arg(value_name = "SQL")]
+    sql: Vec<String>,
 
     /// Write the rows in this format
     #[arg(long, short, value_enum, default_value_t = Format::Table)]
@@ -40,19 +45,38 @@ pub(super) struct Args {
     server: ServerArgs,
 }
 
+impl Args {
+    /// What is wrong with the arguments that only all of them tell: a shell has taken the SQL apart.
+    pub(super) fn check(&self) -> Result<(), String> {
+        match self.sql.len() {
+            0 | 1 => Ok(()),
+            words => Err(format!("the SQL came as {words} words: put all of it in quotes, like \"SELECT 1\"")),
+        }
+    }
+}
+
 pub(super) async fn run(args: Args) -> Result<()> {
     if args.format.is_binary() && args.output.is_none() && output::stdout_is_terminal() {
         return Err(Error::invalid("a terminal cannot show this format: give --output FILE, or redirect stdout"));
     }
-    let sql = read_sql(args.sql)?;
-    let options = RowWriterOptions { format: args.format, rows_max: args.max_rows, width_max: args.max_width };
-    let rows = Client::connect(&args.server).await?.query(sql).await?;
+    let sql = read_sql(args.sql.into_iter().next())?;
+    let options =
+        RowWriterOptions { rows_max: args.max_rows, width_max: args.max_width, ..RowWriterOptions::all(args.format) };
+    let rows = Client::connect(&args.server).await?.query(sql).await.map_err(name_the_shell)?;
     let Some(path) = args.output else {
         return write_rows(rows, options, output::stdout()).await;
     };
-    let target = Target::open(&path)?;
-    write_rows(rows, options, target.writer()?).await?;
+    let target = Target::open(&path, Existing::Replace)?;
+    unless_interrupted(write_rows(rows, options, target.writer()?)).await?;
     target.keep()
+}
+
+/// The error, with what runs several statements, if that is what is wrong.
+fn name_the_shell(error: Error) -> Error {
+    if error.message().starts_with("one statement is expected, several were given") {
+        return error.retold(|message| format!("{message}, or to `merganser shell`, which runs all"));
+    }
+    error
 }
 
 fn read_sql(sql: Option<String>) -> Result<String> {
@@ -76,92 +100,9 @@ pub(super) async fn write_rows(mut rows: Rows, options: RowWriterOptions, out: B
     writer.finish()
 }
 
-/// Where `--output` goes. A regular file is written beside its place and moved there when it is complete, so that a query
-/// that fails half-way neither leaves half a result nor takes an earlier one away.
-enum Target {
-    Beside {
-        file: NamedTempFile,
-        path: PathBuf,
-    },
-    /// A pipe or a device: there is no beside.
-    Direct {
-        file: File,
-        path: PathBuf,
-    },
-}
-
-impl Target {
-    fn open(path: &Path) -> Result<Self> {
-        let failed = |error: io::Error| {
-            Error::invalid(format!("cannot write to {}: {}", path.display(), output::reason(&error))).with_source(error)
-        };
-        // The file that a link leads to is replaced, not the link.
-        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        if path.exists() && !path.is_file() {
-            let file = File::options().write(true).open(&path).map_err(failed)?;
-            return Ok(Self::Direct { file, path });
-        }
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let permissions = match fs::metadata(&path) {
-            Ok(metadata) => metadata.permissions(),
-            // What File::create would give it: the process's umask applies.
-            Err(_) => fs::Permissions::from_mode(0o666),
-        };
-        let file = tempfile::Builder::new()
-            .prefix(".merganser-")
-            .permissions(permissions)
-            .tempfile_in(folder)
-            .map_err(failed)?;
-        Ok(Self::Beside { file, path })
-    }
-
-    fn writer(&self) -> Result<Box<dyn Write + Send>> {
-        let (file, path) = match self {
-            Self::Beside { file, path } => (file.as_file(), path),
-            Self::Direct { file, path } => (file, path),
-        };
-        let file = file.try_clone().map_err(|error| output::write_error(&path.display().to_string(), error))?;
-        Ok(Box::new(file))
-    }
-
-    fn keep(self) -> Result<()> {
-        match self {
-            Self::Beside { file, path } => match file.persist(&path) {
-                Ok(_) => Ok(()),
-                Err(error) => Err(output::write_error(&path.display().to_string(), error.error)),
-            },
-            Self::Direct { .. } => Ok(()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_file_appears_when_it_is_complete() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("rows.csv");
-        fs::write(&path, "old").unwrap();
-
-        let target = Target::open(&path).unwrap();
-        target.writer().unwrap().write_all(b"half").unwrap();
-        drop(target);
-        assert_eq!(fs::read_to_string(&path).unwrap(), "old");
-
-        let target = Target::open(&path).unwrap();
-        target.writer().unwrap().write_all(b"new").unwrap();
-        target.keep().unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), "new");
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn a_missing_folder_is_named() {
-        let Err(error) = Target::open(Path::new("/nowhere/rows.csv")) else { panic!("opened") };
-        assert_eq!(error.message(), "cannot write to /nowhere/rows.csv: no such file or directory");
-    }
 
     #[test]
     fn sql_must_be_there() {

@@ -11,9 +11,15 @@ use crate::server::Location;
 
 /// Put a backup in the place of a database file
 #[derive(Debug, clap::Args)]
-#[command(long_about = "Put a backup in the place of a database file\n\n\
+#[command(
+    long_about = "Put a backup in the place of a database file\n\n\
     Works on the files of this machine, while no server has the database open. The backup is checked first: its checksums, and the \
-    rows of every table")]
+    rows of every table",
+    after_long_help = "Examples:\n  \
+    merganser restore /var/backups/merganser/nightly --verify-only\n  \
+    merganser restore /var/backups/merganser/nightly events.duckdb\n  \
+    merganser restore /var/backups/merganser/nightly events.duckdb --replace"
+)]
 pub(super) struct Args {
     /// Directory of the backup
     #[arg(value_name = "BACKUP")]

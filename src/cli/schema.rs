@@ -7,6 +7,9 @@ use crate::proto::v1::{TableRequest, TableSchema};
 
 /// Show the columns of a table or view
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = "Examples:\n  \
+    merganser schema events\n  \
+    merganser schema _metadata --json")]
 pub(super) struct Args {
     /// Table or view, `_metadata` too
     table: String,
@@ -35,7 +38,7 @@ fn json(schema: &TableSchema) -> Result<serde_json::Value> {
     Ok(value)
 }
 
-fn text(schema: &TableSchema) -> String {
+pub(super) fn text(schema: &TableSchema) -> String {
     let mut lines = vec![["column", "type", "null", "key"].map(str::to_owned).to_vec()];
     lines.extend(schema.columns.iter().map(|column| {
         let word = |yes: bool, word: &str| if yes { word.to_owned() } else { String::new() };

@@ -12,9 +12,17 @@ use crate::telemetry;
 
 /// Serve a database
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = "Examples:\n  \
+    merganser serve\n  \
+    merganser serve events.duckdb --listen 127.0.0.1:9000\n  \
+    merganser serve --ephemeral\n  \
+    merganser serve --tls-self-signed --set log.filter=warn")]
 pub(super) struct Args {
     #[command(flatten)]
     config: ConfigFlags,
+    /// Stop when stdin ends too: for a program that starts a server of its own, which must not outlive it
+    #[arg(long)]
+    stop_with_stdin: bool,
 }
 
 /// Runs the server; the first line on stdout is its address, the second tells how to connect.
@@ -26,7 +34,7 @@ pub(super) async fn run(args: Args) -> Result<()> {
     }
     let traces = telemetry::init(&loaded.config)?;
     let server = Server::start(loaded.config, &environment).await?;
-    let stop = stop_signal()?;
+    let stop = stop_signal(args.stop_with_stdin)?;
     tracing::info!("serving the {}", server.describe());
     let line = connect_line(server.address(), server.identity());
     output::print(&format!("listening on {}\n{line}", uri(&server)))?;
@@ -63,8 +71,9 @@ fn connect_line(address: SocketAddr, identity: Option<&Identity>) -> String {
     )
 }
 
-/// Ready on ctrl-c or SIGTERM. A second one ends the process at once, as `kill -9` would: what was acknowledged is on the disk.
-pub(super) fn stop_signal() -> Result<impl Future<Output = ()> + Send + 'static> {
+/// Ready on ctrl-c or SIGTERM, and at the end of stdin if that counts. A second signal ends the process at once, as `kill -9` would:
+/// what was acknowledged is on the disk.
+pub(super) fn stop_signal(with_stdin: bool) -> Result<impl Future<Output = ()> + Send + 'static> {
     let cannot = |error| Error::internal("cannot listen to signals").with_source(error);
     let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
@@ -75,7 +84,10 @@ pub(super) fn stop_signal() -> Result<impl Future<Output = ()> + Send + 'static>
         }
     };
     Ok(async move {
-        next().await;
+        tokio::select! {
+            () = next() => {}
+            () = stdin_ends(), if with_stdin => tracing::info!("stdin has ended"),
+        }
         tokio::spawn(async move {
             next().await;
             tracing::warn!("a second signal: the process ends at once");
@@ -86,6 +98,13 @@ pub(super) fn stop_signal() -> Result<impl Future<Output = ()> + Send + 'static>
             }
         });
     })
+}
+
+/// Ready when nothing more can come on stdin: whoever holds its other end has closed it, or is gone.
+async fn stdin_ends() {
+    if let Err(error) = tokio::io::copy(&mut tokio::io::stdin(), &mut tokio::io::sink()).await {
+        tracing::warn!(%error, "stdin cannot be read");
+    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,10 @@ use crate::tables::Kind;
 
 /// List the tables
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = "Examples:\n  \
+    merganser tables\n  \
+    merganser tables --kind events --like 'app%'\n  \
+    merganser tables --server grpc+tls://db.example:8815 --user ann --json")]
 pub(super) struct Args {
     /// List only tables of this kind
     #[arg(long, value_enum)]
@@ -46,7 +50,7 @@ pub(super) async fn run(args: Args) -> Result<()> {
     if args.json { output::print_json(&tables) } else { output::print(&text(&tables)) }
 }
 
-fn text(tables: &[TableInfo]) -> String {
+pub(super) fn text(tables: &[TableInfo]) -> String {
     if tables.is_empty() {
         return "no tables".to_owned();
     }

@@ -5,7 +5,7 @@ use duckdb_neo::Parameters;
 use duckdb_neo::statement::Statement;
 use duckdb_neo::value::Value;
 
-use super::parameters;
+use super::parameters::{self, Values};
 use super::work::Work;
 use crate::error::{Error, Result};
 
@@ -54,6 +54,11 @@ impl Bound {
 }
 
 impl Row {
+    /// The values.
+    pub(in crate::engine) fn values(&self) -> Values<'_> {
+        Values { names: &self.names, values: &self.values }
+    }
+
     /// Runs `work` with the values.
     pub(in crate::engine) fn with<T>(&self, work: impl FnOnce(Parameters<'_>) -> T) -> T {
         parameters::with(&self.names, &self.values, work)

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{Int64Type, Schema, SchemaRef};
-use duckdb_neo::Parameters;
 
 use super::session::Wants;
 use super::work::{Work, quote};
@@ -140,7 +139,7 @@ impl Work {
         let sql = "SELECT table_name, table_type FROM information_schema.tables WHERE table_catalog = $1 AND table_schema = $2 \
                    AND table_name ILIKE $3 ESCAPE '\\' ORDER BY lower(table_name)";
         let pattern = name_like.unwrap_or("%");
-        let batches = self.collect(sql, Parameters::positional(&[&CATALOG, &SCHEMA, &pattern]))?;
+        let batches = self.collect(sql, &[Some(CATALOG), Some(SCHEMA), Some(pattern)])?;
         let mut listings = Vec::new();
         for batch in &batches {
             let (names, types) = (batch.column(0).as_string::<i32>(), batch.column(1).as_string::<i32>());
@@ -174,7 +173,7 @@ impl Work {
     ) -> Result<Option<TableListing>> {
         let sql = "SELECT table_name, table_type FROM information_schema.tables WHERE table_catalog = $1 AND table_schema = $2 \
                    AND lower(table_name) = lower($3)";
-        let batches = self.collect(sql, Parameters::positional(&[&catalog, &schema, &table]))?;
+        let batches = self.collect(sql, &[Some(catalog), Some(schema), Some(table)])?;
         let Some(batch) = batches.first().filter(|batch| batch.num_rows() > 0) else { return Ok(None) };
         let is_view = batch.column(1).as_string::<i32>().value(0) == "VIEW";
         Ok(Some(TableListing {
@@ -214,7 +213,7 @@ impl Work {
                 })
                 .collect();
             let sql = format!("SELECT n FROM ({}) ORDER BY i", selects.join(" UNION ALL "));
-            let batches = self.collect(&sql, Parameters::None)?;
+            let batches = self.collect(&sql, &[])?;
             let counts = batches.iter().flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values().to_vec());
             for (table, count) in group.iter_mut().zip(counts) {
                 table.row_count = Some(count);
@@ -227,7 +226,7 @@ impl Work {
         let sql = "SELECT (count(DISTINCT block_id) * (SELECT block_size FROM pragma_database_size() \
                    WHERE database_name = $1))::BIGINT FROM pragma_storage_info($2) WHERE persistent AND block_id >= 0";
         let name = format!("{CATALOG}.{SCHEMA}.{}", quote(table));
-        let batches = self.collect(sql, Parameters::positional(&[&CATALOG, &name.as_str()]))?;
+        let batches = self.collect(sql, &[Some(CATALOG), Some(&name)])?;
         let sizes = batches.first().and_then(|batch| batch.column(0).as_primitive_opt::<Int64Type>());
         Ok(sizes.filter(|sizes| sizes.is_valid(0)).map(|sizes| sizes.value(0)))
     }
@@ -238,7 +237,7 @@ impl Work {
                    column_name)) FROM duckdb_constraints() k WHERE k.database_name = c.database_name AND k.schema_name = \
                    c.schema_name AND k.table_name = c.table_name AND constraint_type = 'PRIMARY KEY'), false) \
                    FROM duckdb_columns() c WHERE database_name = $1 AND schema_name = $2 AND table_name = $3 ORDER BY column_index";
-        let batches = self.collect(sql, Parameters::positional(&[&CATALOG, &SCHEMA, &listing.name.as_str()]))?;
+        let batches = self.collect(sql, &[Some(CATALOG), Some(SCHEMA), Some(&listing.name)])?;
         let mut columns = Vec::new();
         for batch in &batches {
             for row in 0..batch.num_rows() {

@@ -21,6 +21,52 @@ impl From<arrow::error::ArrowError> for Error {
     }
 }
 
+/// The error of running `sql`, with the place that DuckDB points at: under a line of the SQL that it repeats, maybe without the
+/// line's ends. Other SQL than the caller's has no place.
+pub(in crate::engine) fn located(error: Error, sql: &str) -> Error {
+    let position = std::error::Error::source(&error)
+        .and_then(|source| source.downcast_ref::<duckdb_neo::Error>())
+        .and_then(|duckdb| position(&duckdb.message, sql));
+    if position.is_some() { error.at(position) } else { error }
+}
+
+/// How many characters of `sql` come before the place that `message` points at: `LINE 2: … FROM x` with carets below.
+fn position(message: &str, sql: &str) -> Option<usize> {
+    let lines: Vec<&str> = message.lines().collect();
+    let [.., shown, carets] = lines.as_slice() else { return None };
+    if carets.trim_matches(' ').is_empty() || !carets.trim_start().chars().all(|c| c == '^') {
+        return None;
+    }
+    let (label, shown) = shown.split_once(": ")?;
+    let number: usize = label.strip_prefix("LINE ")?.parse().ok()?;
+    let column = (carets.len() - carets.trim_start().len()).checked_sub(label.len() + 2)?;
+    let line = sql.split('\n').nth(number.checked_sub(1)?)?;
+    let before: usize = sql.split('\n').take(number - 1).map(|line| line.chars().count() + 1).sum();
+    if line == shown {
+        return Some(before + characters(line, column));
+    }
+    let inner = shown.strip_suffix("...").unwrap_or(shown);
+    let (inner, cut) = inner.strip_prefix("...").map_or((inner, 0), |inner| (inner, 3));
+    // A part that stands there twice tells nothing.
+    let (first, last) = (line.find(inner)?, line.rfind(inner)?);
+    if inner.is_empty() || first != last {
+        return None;
+    }
+    Some(before + line[..first].chars().count() + characters(inner, column.checked_sub(cut)?))
+}
+
+/// How many characters of `text` are `columns` wide on a screen: those of East Asia are two.
+fn characters(text: &str, columns: usize) -> usize {
+    let mut width = 0;
+    text.chars()
+        .take_while(|c| {
+            let is_before = width < columns;
+            width += unicode_width::UnicodeWidthChar::width(*c).unwrap_or(1);
+            is_before
+        })
+        .count()
+}
+
 /// Whether the error makes every later call on the instance or the attached database fail.
 pub(in crate::engine) fn invalidates_database(error: &Error) -> bool {
     let mut source: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(error);
@@ -69,6 +115,10 @@ fn classify_words(message: &str) -> Option<ErrorKind> {
         ("INTERRUPT Error", ErrorKind::Cancelled),
         ("Interrupted!", ErrorKind::Cancelled),
         ("Out of Memory Error", ErrorKind::ResourceExhausted),
+        // A commit that runs out of memory names the transaction in place of the memory.
+        ("failed to pin block of size", ErrorKind::ResourceExhausted),
+        ("could not allocate block of size", ErrorKind::ResourceExhausted),
+        ("failed to allocate data of size", ErrorKind::ResourceExhausted),
         ("std::bad_alloc", ErrorKind::ResourceExhausted),
         ("No space left on device", ErrorKind::ResourceExhausted),
         ("Max expression depth limit", ErrorKind::ResourceExhausted),
@@ -111,6 +161,9 @@ const LIMITS: &[(&str, &str, &str)] = &[
     ("failed to offload data block", "This limit was set by", "engine.temp_directory_max"),
     ("Out of Memory Error: Allocation failure", "Possible solutions", "engine.process_memory_max"),
     ("Out of Memory Error", "Possible solutions", "engine.memory_limit"),
+    ("failed to pin block of size", "Possible solutions", "engine.memory_limit"),
+    ("could not allocate block of size", "Possible solutions", "engine.memory_limit"),
+    ("failed to allocate data of size", "Possible solutions", "engine.memory_limit"),
     ("Max expression depth limit", "Use \"SET max_expression_depth", "engine.expression_depth_max"),
 ];
 
@@ -263,6 +316,12 @@ mod tests {
                 "Out of Memory Error: failed to allocate data of size 32.0 KiB (511.9 MiB/512.0 MiB used) (engine.memory_limit)",
             ),
             (
+                "TransactionContext Error: Failed to commit: failed to pin block of size 256.0 KiB (476.8 MiB/476.8 MiB used)\n\n\
+                 Possible solutions:\n* Reducing",
+                "TransactionContext Error: Failed to commit: failed to pin block of size 256.0 KiB (476.8 MiB/476.8 MiB used) \
+                 (engine.memory_limit)",
+            ),
+            (
                 "Out of Memory Error: Allocation failure",
                 "Out of Memory Error: Allocation failure (engine.process_memory_max)",
             ),
@@ -274,6 +333,27 @@ mod tests {
             assert_eq!(present(message), expected);
             assert_eq!(classify(DuckDBError::ResourceOutOfMemory, message), ErrorKind::ResourceExhausted);
         }
+    }
+
+    #[test]
+    fn the_place_is_found_in_the_caller_s_sql() {
+        let place =
+            |message: &str, sql: &str| position(message, sql).map(|at| sql.chars().skip(at).collect::<String>());
+        let found = |rest: &str| Some(rest.to_owned());
+        let message = "Parser Error: x\n\nLINE 1: SELEC 1\n        ^^^^^";
+        assert_eq!(place(message, "SELEC 1"), found("SELEC 1"));
+        assert_eq!(place(message, "SELECT 1"), None);
+        let message =
+            "Binder Error: x\nCandidate bindings: \"a\"\n\nLINE 2: WHERE '日本é' = NO\n                        ^^";
+        assert_eq!(place(message, "SELECT 1\nWHERE '日本é' = NO\nLIMIT 1"), found("NO\nLIMIT 1"));
+        let long = "SELECT 1, 2, 3, nope, 4, 5";
+        let message = "Binder Error: x\n\nLINE 1: ... 2, 3, nope, 4...\n                  ^^^^";
+        assert_eq!(place(message, long), found("nope, 4, 5"));
+        // Cut parts that stand there twice, other SQL, no carets.
+        assert_eq!(place("x\n\nLINE 1: ...1...\n           ^", "1, 1"), None);
+        assert_eq!(place("x\n\nLINE 7: 1\n        ^", "1"), None);
+        assert_eq!(place("x\n\nLINE 1: 1\n", "1"), None);
+        assert_eq!(place("", "1"), None);
     }
 
     #[test]

@@ -1,11 +1,12 @@
-//! The engine's one file with `unsafe`: Arrow data crosses between DuckDB and arrow-rs here, without a copy, and the guard's C++
-//! (`guard/plan.cpp`) is called and calls back.
+//! The engine's one file with `unsafe`: Arrow data crosses between DuckDB and arrow-rs here, without a copy, a result's arrays are
+//! made by C++ of ours (`arrays.cpp`), and the guard's C++ (`guard/plan.cpp`) is called and calls back.
 //!
 //! For Arrow both sides speak the C Data Interface, whose structs have one layout that the specification fixes; what is
 //! unsafe is to say so. Everything below takes and gives owned values, and no raw pointer leaves the file.
 #![expect(unsafe_code, reason = "the Arrow C Data Interface and the guard's are C interfaces")]
 
 use std::ffi::{CString, c_char, c_void};
+use std::marker::PhantomData;
 use std::panic::catch_unwind;
 use std::sync::Arc;
 
@@ -17,10 +18,13 @@ use duckdb_neo::arrow::{ArrowArray, ArrowImporter, ArrowSchema};
 use duckdb_neo::connection::{Connection, Context};
 use duckdb_neo::data_chunk::DataChunkRef;
 use duckdb_neo::ffi;
+use duckdb_neo::statement::Statement;
 use duckdb_neo::vector::Unknown;
 use duckdb_neo::{AsRaw, Result as DuckDBResult};
 
+use super::buffer::BatchSize;
 use super::guard::{self, Item, Kind};
+use super::parameters::Values;
 
 const _: () = assert!(size_of::<ffi::ArrowArray>() == size_of::<FFI_ArrowArray>());
 const _: () = assert!(size_of::<ffi::ArrowSchema>() == size_of::<FFI_ArrowSchema>());
@@ -42,6 +46,105 @@ pub(in crate::engine) fn batch_from(array: ArrowArray, schema: &SchemaRef) -> Re
     let (_, columns, _) = StructArray::from(data.clone()).into_parts();
     let options = RecordBatchOptions::new().with_row_count(Some(data.len()));
     RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)
+}
+
+unsafe extern "C" {
+    fn merganser_execute_arrow(
+        connection: ffi::duckdb_v2_connection_handle,
+        statement: ffi::duckdb_v2_sql_statement_handle,
+        names: *const ffi::duckdb_v2_identifier_t,
+        values: *const ffi::duckdb_v2_value_handle,
+        count: ffi::idx_t,
+        batch_rows: ffi::idx_t,
+        batch_bytes: ffi::idx_t,
+        result: *mut ffi::duckdb_v2_arrow_result_handle,
+        error: *mut ffi::duckdb_v2_error_info_handle,
+    ) -> ffi::DUCKDB_V2_ERROR;
+}
+
+/// The rows of a running statement, in arrays that `arrays.cpp` makes. Dropping it waits until DuckDB's workers have left it.
+pub(in crate::engine) struct ArrowResult<'a> {
+    handle: ffi::duckdb_v2_arrow_result_handle,
+    connection: PhantomData<&'a Connection>,
+}
+
+impl<'a> ArrowResult<'a> {
+    /// Starts a statement with the values of its parameters.
+    pub(in crate::engine) fn start(
+        connection: &'a Connection,
+        statement: &'a Statement<'static>,
+        values: Values<'_>,
+        batch: BatchSize,
+    ) -> DuckDBResult<Self> {
+        let text = |name: &String| ffi::duckdb_v2_str { ptr: name.as_ptr().cast(), len: name.len() as u64 };
+        let names: Vec<_> = values.names.iter().map(text).collect();
+        // SAFETY: the values live as long as the call, which reads them only.
+        let handles: Vec<_> = values.values.iter().map(|value| unsafe { value.get_raw() }).collect();
+        debug_assert_eq!(names.len(), handles.len());
+        let (rows, bytes) = (batch.rows as u64, batch.bytes as u64);
+        let mut handle = std::ptr::null_mut();
+        // SAFETY: all handles are alive, names and values are `handles.len()` each, and the result gets a handle of its own.
+        checked(|error| unsafe {
+            merganser_execute_arrow(
+                connection.get_raw(),
+                statement.get_raw(),
+                names.as_ptr(),
+                handles.as_ptr(),
+                handles.len() as u64,
+                rows,
+                bytes,
+                &raw mut handle,
+                error,
+            )
+        })?;
+        Ok(Self { handle, connection: PhantomData })
+    }
+
+    /// The columns.
+    pub(in crate::engine) fn schema(&self) -> DuckDBResult<ArrowSchema> {
+        let mut schema = ffi::ArrowSchema::empty();
+        // SAFETY: the handle is alive, and the schema is the caller's afterwards.
+        checked(|error| unsafe { ffi::duckdb_v2_arrow_result_get_schema(self.handle, &raw mut schema, error) })?;
+        // SAFETY: DuckDB has filled it.
+        Ok(unsafe { ArrowSchema::from_raw(schema) })
+    }
+
+    /// The next array; none after the last one.
+    pub(in crate::engine) fn next_array(&mut self) -> DuckDBResult<Option<ArrowArray>> {
+        let mut array = ffi::ArrowArray::empty();
+        // SAFETY: the handle is alive, and the array is the caller's afterwards.
+        checked(|error| unsafe { ffi::duckdb_v2_arrow_result_fetch_array(self.handle, &raw mut array, error) })?;
+        // SAFETY: DuckDB has filled it; without a release there is none.
+        Ok(array.release.is_some().then(|| unsafe { ArrowArray::from_raw(array) }))
+    }
+}
+
+impl Drop for ArrowResult<'_> {
+    fn drop(&mut self) {
+        // SAFETY: the handle is the result's own.
+        let _ = unsafe { ffi::duckdb_v2_arrow_result_destroy(&raw mut self.handle) };
+    }
+}
+
+/// Makes a call of the C API, and an error of what it says.
+fn checked(call: impl FnOnce(*mut ffi::duckdb_v2_error_info_handle) -> ffi::DUCKDB_V2_ERROR) -> DuckDBResult<()> {
+    let mut info: ffi::duckdb_v2_error_info_handle = std::ptr::null_mut();
+    let code = call(&raw mut info);
+    if code == ffi::DUCKDB_V2_ERROR::DUCKDB_V2_ERROR_NONE {
+        return Ok(());
+    }
+    let mut message = String::new();
+    if !info.is_null() {
+        let mut text = ffi::duckdb_v2_str::default();
+        // SAFETY: the call has given the handle; its text lives until it is destroyed.
+        unsafe {
+            let _ = ffi::duckdb_v2_error_info_get_text(info, &raw mut text);
+            let size = usize::try_from(text.len).unwrap_or_default();
+            message = Text { data: text.ptr.cast(), size }.get().into_owned();
+            let _ = ffi::duckdb_v2_error_info_destroy(&raw mut info);
+        }
+    }
+    Err(code.try_into().map_or_else(|error| error, |code| duckdb_neo::Error { code, message }))
 }
 
 /// Hands the batches of one stream to a table function's output, vector by vector, without copying values.

@@ -89,7 +89,7 @@ fn exists(work: &Work) -> Result<bool> {
         return Ok(true);
     }
     let sql = "SELECT 1 FROM duckdb_tables() WHERE database_name = $1 AND schema_name = 'main' AND table_name = $2";
-    let batches = work.collect(sql, Parameters::positional(&[&CATALOG, &METADATA_TABLE]))?;
+    let batches = work.collect(sql, &[Some(CATALOG), Some(METADATA_TABLE)])?;
     Ok(!batches.is_empty())
 }
 
@@ -98,7 +98,7 @@ pub(in crate::engine) fn all(work: &Work) -> Result<Vec<Metadata>> {
     if !exists(work)? {
         return Ok(Vec::new());
     }
-    let batches = work.collect(&format!("{SELECT} ORDER BY table_name"), Parameters::None)?;
+    let batches = work.collect(&format!("{SELECT} ORDER BY table_name"), &[])?;
     batches.iter().map(read).collect::<Result<Vec<_>>>().map(|rows| rows.concat())
 }
 
@@ -108,7 +108,7 @@ pub(in crate::engine) fn find(work: &Work, table: &str) -> Result<Option<Metadat
         return Ok(None);
     }
     let sql = format!("{SELECT} WHERE lower(table_name) = lower($1)");
-    let batches = work.collect(&sql, Parameters::positional(&[&table]))?;
+    let batches = work.collect(&sql, &[Some(table)])?;
     Ok(batches.first().map(read).transpose()?.and_then(|rows| rows.into_iter().next()))
 }
 
@@ -203,8 +203,7 @@ pub(in crate::engine) fn follow_catalog<'a>(work: &Work, deleted_from: impl Iter
         "lower(table_name) NOT IN (SELECT lower(table_name) FROM duckdb_tables() \
          WHERE database_name = '{CATALOG}' AND schema_name = 'main')"
     );
-    let stale =
-        work.collect(&format!("SELECT 1 FROM {CATALOG}.main.{METADATA_TABLE} WHERE {gone} LIMIT 1"), Parameters::None)?;
+    let stale = work.collect(&format!("SELECT 1 FROM {CATALOG}.main.{METADATA_TABLE} WHERE {gone} LIMIT 1"), &[])?;
     if !stale.is_empty() {
         // Only now: a transaction may write to one database, and the change may have been to another.
         work.execute(&format!("DELETE FROM {CATALOG}.main.{METADATA_TABLE} WHERE {gone}"))?;
@@ -342,7 +341,7 @@ pub(in crate::engine) fn ingest_result(work: &Work, id: &str, table: &str) -> Re
         "SELECT rows_received, rows_inserted, rows_duplicate, rows_replaced, table_name FROM {CATALOG}.main.{INGESTS_TABLE} \
          WHERE ingest_id = $1"
     );
-    let batches = work.collect(&sql, Parameters::positional(&[&id]))?;
+    let batches = work.collect(&sql, &[Some(id)])?;
     let Some(batch) = batches.first() else { return Ok(None) };
     let stored_in = batch.column(4).as_string_opt::<i32>().map_or("", |names| names.value(0));
     if !stored_in.eq_ignore_ascii_case(table) {
@@ -370,7 +369,7 @@ pub(in crate::engine) fn remember_ingest(
         "INSERT INTO {CATALOG}.main.{INGESTS_TABLE} VALUES ($1, $2, {received}, {inserted}, {duplicate}, {replaced}, {NOW})"
     );
     work.execute_with(&sql, Parameters::positional(&[&id, &table]))?;
-    let count = work.collect(&format!("SELECT count(*) FROM {CATALOG}.main.{INGESTS_TABLE}"), Parameters::None)?;
+    let count = work.collect(&format!("SELECT count(*) FROM {CATALOG}.main.{INGESTS_TABLE}"), &[])?;
     let count =
         count.first().and_then(|batch| batch.column(0).as_primitive_opt::<Int64Type>()).map_or(0, |c| c.value(0));
     // A tenth more than the limit may gather, so that not every ingest pays for forgetting.

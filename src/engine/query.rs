@@ -11,7 +11,6 @@ use std::time::Instant;
 use super::live::Live;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
-use duckdb_neo::Parameters;
 use duckdb_neo::connection::SettingScope;
 use duckdb_neo::logical_type::LogicalType;
 use duckdb_neo::statement::Statement;
@@ -19,8 +18,10 @@ use futures::future::{self, BoxFuture, Either};
 use futures::{FutureExt, Stream};
 
 use super::cancel::Cancel;
+use super::error::located;
 use super::meter::Meter;
 use super::output::{Batches, Input, Output, Sent, Start, Starter};
+use super::parameters::Values;
 use super::queries::QueryState;
 use super::session::Wants;
 use super::slots::Slot;
@@ -210,7 +211,7 @@ enum Streamed {
 
 /// Runs the query of `sql` and sends its rows, until the last one or until the client is gone.
 fn produce(mut work: Work, sql: &str, bound: Option<&Bound>, output: &mut Output) -> Result<Produced> {
-    let streamed = stream(&mut work, sql, bound, output).map_err(|error| work.explain(error))?;
+    let streamed = stream(&mut work, sql, bound, output).map_err(|error| located(work.explain(error), sql))?;
     let rest = match streamed {
         Streamed::Ended(produced) => return Ok(produced),
         Streamed::Rest(rest) => rest,
@@ -291,22 +292,18 @@ struct Runs<'a> {
     rows: Option<Box<dyn Iterator<Item = Result<bound::Row>> + 'a>>,
     once: bool,
     lossless: bool,
-    batch_rows: usize,
 }
 
 impl<'a> Runs<'a> {
     fn new(work: &'a Work, statement: &'a Statement<'static>, bound: Option<&'a Bound>, types: &[LogicalType]) -> Self {
         let rows = bound.map(|bound| Box::new(bound.values(work, statement)) as _);
-        let batch_rows = work.engine.result_buffer.batch_rows(types);
-        Self { work, statement, once: rows.is_none(), rows, lossless: types::needs_lossless(types), batch_rows }
+        Self { work, statement, once: rows.is_none(), rows, lossless: types::needs_lossless(types) }
     }
 
-    fn run(&self, parameters: Parameters<'_>) -> Result<Live<'a>> {
+    fn run(&self, values: Values<'_>) -> Result<Live<'a>> {
         let connection = self.work.connection();
-        types::lossless(connection, self.lossless, || {
-            let result = self.statement.arrow_query(connection, parameters, Some(self.batch_rows))?;
-            Ok(Live::new(result, connection))
-        })
+        let batch = self.work.engine.result_buffer.batch();
+        types::lossless(connection, self.lossless, || Live::start(connection, self.statement, values, batch))
     }
 }
 
@@ -315,10 +312,10 @@ impl<'a> Iterator for Runs<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         if std::mem::take(&mut self.once) {
-            return Some(self.run(Parameters::None));
+            return Some(self.run(Values::default()));
         }
         let row = self.rows.as_mut()?.next()?;
-        Some(row.and_then(|row| row.with(|parameters| self.run(parameters))))
+        Some(row.and_then(|row| self.run(row.values())))
     }
 }
 

@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use duckdb_neo::Parameters;
 use duckdb_neo::connection::{Connection, SettingScope};
 use duckdb_neo::logical_type::LogicalType;
 use duckdb_neo::statement::Statement;
+use duckdb_neo::value::Value;
+use duckdb_neo::{Parameters, ToValue};
 use tokio::sync::oneshot;
 use tracing::Span;
 
@@ -17,6 +18,7 @@ use super::cancel::{Cancel, Watch};
 use super::ingest::TableLock;
 use super::live::Live;
 use super::meter::Meter;
+use super::parameters::Values;
 use super::queries::QueryState;
 use super::session::{Extensions, InUse, Lease, Place, Settings, Wants};
 use super::slots::{Slot, Slots};
@@ -345,14 +347,18 @@ impl Work {
         Ok(guard::as_server(|| self.connection().execute(sql, parameters))? as u64)
     }
 
-    /// Runs a query of ours and collects its rows: for the catalog's small answers.
-    pub(in crate::engine) fn collect(&self, sql: &str, parameters: Parameters<'_>) -> Result<Vec<RecordBatch>> {
+    /// Runs a query of ours, whose parameters `$1` and so on are texts or NULL, and collects its rows: for the catalog's small
+    /// answers.
+    pub(in crate::engine) fn collect(&self, sql: &str, texts: &[Option<&str>]) -> Result<Vec<RecordBatch>> {
         self.optimize(true)?;
-        let statement = statement::single(self.connection(), sql)?;
         let connection = self.connection();
-        let rows = Some(self.engine.query.batch_rows);
-        let result = guard::as_server(|| statement.arrow_query(connection, parameters, rows))?;
-        Ok(self.collect_result(Live::new(result, connection), &[])?.1)
+        let statement = statement::single(connection, sql)?;
+        let values: Vec<Value> = texts.iter().map(|text| text.value(connection)).collect::<Result<_, _>>()?;
+        let names: Vec<String> = (1..=values.len()).map(|number| number.to_string()).collect();
+        let values = Values { names: &names, values: &values };
+        let batch = self.engine.result_buffer.batch();
+        let result = guard::as_server(|| Live::start(connection, &statement, values, batch))?;
+        Ok(self.collect_result(result, &[])?.1)
     }
 
     /// Runs a query of ours and gives its batches to `take` as they come, as DuckDB exports them.
@@ -362,11 +368,10 @@ impl Work {
         mut take: impl FnMut(&RecordBatch) -> Result<()>,
     ) -> Result<()> {
         self.optimize(true)?;
-        let statement = statement::single(self.connection(), sql)?;
         let connection = self.connection();
-        let rows = Some(self.engine.query.batch_rows);
-        let result = guard::as_server(|| statement.arrow_query(connection, Parameters::None, rows))?;
-        let mut result = Live::new(result, connection);
+        let statement = statement::single(connection, sql)?;
+        let batch = self.engine.result_buffer.batch();
+        let mut result = guard::as_server(|| Live::start(connection, &statement, Values::default(), batch))?;
         let export = self.export(&result, &[])?;
         while let Some(array) = result.next_array()? {
             self.cancel.check()?;
@@ -379,15 +384,14 @@ impl Work {
     pub(in crate::engine) fn collect_statement(
         &self,
         statement: &Statement<'static>,
-        parameters: Parameters<'_>,
+        values: Values<'_>,
     ) -> Result<(SchemaRef, Vec<RecordBatch>)> {
         let connection = self.connection();
         let types: Vec<LogicalType> =
             types::bound(connection, statement)?.into_iter().map(|(_, logical)| logical).collect();
         // An expanding statement (PIVOT) starts its result with the first step only.
         let (schema, batches) = types::lossless(connection, types::needs_lossless(&types), || {
-            let result = statement.arrow_query(connection, parameters, Some(self.engine.query.batch_rows))?;
-            self.collect_result(Live::new(result, connection), &types)
+            self.collect_result(Live::start(connection, statement, values, self.engine.result_buffer.batch())?, &types)
         })?;
         let mut meter = Meter::new(&self.engine.query);
         batches.iter().try_for_each(|batch| meter.count(batch))?;

@@ -70,11 +70,33 @@ pub(super) async fn execute(state: &State, sql: String, bound: Option<Bound>, ca
 }
 
 async fn execute_tracked(state: &State, sql: String, bound: Option<Bound>, call: &Call) -> Result<Executed> {
-    match state.engine.execute(sql, bound.clone(), call).await? {
+    match state.engine.execute(sql.clone(), bound.clone(), call).await? {
         Execution::Done(executed) => Ok(executed),
         Execution::Insert(insert) => {
-            let outcome = ingest::insert(&state.engine, &state.budget, insert, bound, call).await?;
+            let source = insert.source.clone();
+            let inserted = ingest::insert(&state.engine, &state.budget, insert, bound, call).await;
+            let outcome = inserted.map_err(|error| of_part(error, &source, &sql))?;
             Ok(Executed { changed: Some(outcome.inserted + outcome.replaced), ..Executed::default() })
         }
+    }
+}
+
+/// The error of running a part of `sql`, with its place in the whole.
+fn of_part(error: Error, part: &str, sql: &str) -> Error {
+    let before = sql.find(part).map(|start| sql[..start].chars().count());
+    let position = error.position().zip(before).map(|(position, before)| position + before);
+    error.at(position)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_place_in_a_part_is_one_in_the_whole() {
+        let error = || Error::invalid("no").at(Some(7));
+        assert_eq!(of_part(error(), "SELECT x", "INSERT INTO é SELECT x").position(), Some(21));
+        assert_eq!(of_part(error(), "SELECT  x", "INSERT INTO é SELECT x").position(), None);
+        assert_eq!(of_part(Error::invalid("no"), "SELECT x", "SELECT x").position(), None);
     }
 }

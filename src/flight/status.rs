@@ -28,6 +28,9 @@ pub(super) const WORDS: [&str; 17] = [
     "UNAUTHENTICATED",
 ];
 
+/// The metadata of an error that says where in the caller's SQL it is: how many characters come before.
+const POSITION: &str = "merganser-error-position";
+
 /// The number of the code of a call that its client has left.
 pub(super) const CANCELLED: usize = 1;
 /// The number of the code of an answer that ended without one.
@@ -64,7 +67,11 @@ pub(super) fn from_error(error: Error) -> Status {
         return Status::new(code, format!("internal error {id}: the server's log has the details"));
     }
     tracing::info!(kind = ?error.kind(), error = %error, "call refused");
-    Status::new(code, error.message())
+    let mut status = Status::new(code, error.message());
+    if let Some(position) = error.position() {
+        status.metadata_mut().insert(POSITION, position.into());
+    }
+    status
 }
 
 /// The status of a call that ended well.

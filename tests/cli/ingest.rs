@@ -153,9 +153,12 @@ fn a_bad_line_is_named_and_nothing_is_stored() {
     machine.write("bad.csv", BAD_VALUES);
     let line = server.fails(&["ingest", "bad.ndjson", "--table", "t"]);
     assert!(line.starts_with("bad.ndjson:2: not JSON"), "{line}");
-    // Of two files that are one import, too.
-    let line = server.fails(&["ingest", &sample("events.ndjson.gz"), "bad.ndjson", "--table", "t"]);
-    assert!(line.starts_with("bad.ndjson:2: "), "{line}");
+    // Of two files that are one stream, too.
+    for one in [&["--atomic"][..], &["--mode", "create"], &["--mode", "replace"]] {
+        let all = [&["ingest", &sample("events.ndjson.gz"), "bad.ndjson", "--table", "t"], one].concat();
+        let line = server.fails(&all);
+        assert!(line.starts_with("bad.ndjson:2: "), "{line}");
+    }
     let line = server.fails(&["ingest", &sample("events.ndjson.gz"), "none.ndjson", "--table", "t"]);
     assert_eq!(line, "cannot read none.ndjson: no such file or directory");
     // What only the server can tell is told with the line, too.

@@ -1,8 +1,11 @@
 //! The client commands against a running server: what they store and print (one file for each), and how they end.
 
+mod export;
 mod ingest;
+mod load;
 mod query;
 mod tables;
+mod tail;
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
@@ -23,6 +26,8 @@ const CLIENTS: &[&[&str]] = &[
     &["metadata", "t"],
     &["drop", "t", "--yes"],
     &["query", "SELECT 1"],
+    &["export", "t", "--output", "t.parquet"],
+    &["tail", "t"],
     &["ingest", "a.csv", "--table", "t"],
 ];
 
@@ -42,6 +47,10 @@ fn exit_codes_tell_usage_from_failure() {
         &["tables", "--kind", "index"],
         &["schema"],
         &["query", "SELECT 1", "--format", "xml"],
+        &["export", "t"],
+        &["export", "t", "--query", "SELECT 1", "--output", "a.csv"],
+        &["export", "--output", "a.csv"],
+        &["tail", "t", "--interval", "1ms"],
         &["ingest", "--table", "t"],
         &["ingest", "a.csv"],
         &["ingest", "a.csv", "--table", "t", "--mode", "upsert"],

@@ -36,11 +36,11 @@ PROFILES_SCHEMA = pa.schema(
 class Server:
     """One `merganser serve` process."""
 
-    def __init__(self, arguments, directory, name, environment=()):
+    def __init__(self, arguments, directory, name, environment=(), listen="127.0.0.1:0"):
         """`environment` is added to that of the server."""
         self.stdout_path = directory / f"{name}.stdout"
         self.log_path = directory / f"{name}.log"
-        command = [os.environ["MERGANSER_BIN"], "serve", "--listen", "127.0.0.1:0", *map(str, arguments)]
+        command = [os.environ["MERGANSER_BIN"], "serve", "--listen", listen, *map(str, arguments)]
         # Nothing of the caller's own configuration, and temporary files where the test can see them.
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("MERGANSER_")}
         environment = inherited | dict(environment)

@@ -2,10 +2,12 @@
 
 import http.client
 import json
+import os
 import pathlib
 import re
 import signal
 import socket
+import subprocess
 import threading
 import time
 import uuid
@@ -116,6 +118,34 @@ def test_health_is_told_in_json(operated):
         assert get(server, path, "HEAD")[0] == 200
     assert get(server, "/readyz", "POST")[0] == 405
     assert get(server, "/")[0] == 404
+
+
+def test_the_health_command_says_what_the_port_says(operated):
+    server = operated("--set", "engine.open_max=1", "--set", "ops.probe_timeout=2s")
+
+    def health_command(*arguments, **environment):
+        """Its exit code and what it prints."""
+        command = [os.environ["MERGANSER_BIN"], "health", *arguments]
+        done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+        return done.returncode, (done.stdout + done.stderr).strip()
+
+    address = f"127.0.0.1:{server.ops_port}"
+    assert health_command(address) == (0, '{"status":"ok"}')
+    # In a container the address is told to both, and stands for all.
+    assert health_command("--ready", MERGANSER_OPS_LISTEN=f"0.0.0.0:{server.ops_port}") == (0, '{"status":"ready"}')
+    with server.flight() as client:
+        reader = client.do_get(fl.Ticket(b"SELECT * FROM range(100000000)"))
+        reader.read_chunk()
+        until(lambda: get(server, "/readyz")[0] == 503, "not ready")
+        code, said = health_command("--ready", address)
+        assert code == 1 and f"{address} answers 503: " in said and "engine.open_max" in said
+        assert health_command(address)[0] == 0
+        reader.cancel()
+    server.process.kill()
+    server.process.wait()
+    code, said = health_command(address)
+    assert code == 1 and f"{address} gives no answer: " in said
+    assert health_command()[0] == 2
 
 
 def test_what_strangers_do_to_the_port_is_bounded(operated):

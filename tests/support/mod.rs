@@ -92,7 +92,12 @@ impl Machine {
 
     /// Starts a server on a free port; returns when it is ready.
     pub(crate) fn serve(&self, arguments: &[&str]) -> Server<'_> {
-        Server::start(self, arguments)
+        Server::start(self, "127.0.0.1:0", arguments)
+    }
+
+    /// The same at an address that another server had.
+    pub(crate) fn serve_at(&self, address: &str, arguments: &[&str]) -> Server<'_> {
+        Server::start(self, address, arguments)
     }
 
     /// Starts a server that must refuse to start; returns the one line that says why.

@@ -27,10 +27,10 @@ pub(crate) struct Server<'a> {
 }
 
 impl<'a> Server<'a> {
-    pub(super) fn start(machine: &'a Machine, arguments: &[&str]) -> Self {
+    pub(super) fn start(machine: &'a Machine, listen: &str, arguments: &[&str]) -> Self {
         let log = tempfile::Builder::new().suffix(".log").tempfile_in(machine.path(""));
         let (log_file, log) = log.and_then(|log| Ok(log.keep()?)).expect("temporary files can be written");
-        let mut command = machine.command(&["serve", "--listen", "127.0.0.1:0"]);
+        let mut command = machine.command(&["serve", "--listen", listen]);
         let started = Instant::now();
         let mut child = spawn(command.args(arguments), log_file);
         let lines = lines(&mut child);

@@ -22,7 +22,8 @@ use crate::telemetry;
 
 /// Time that calls have to finish after ctrl-c: nothing here is worth waiting for.
 const GRACE: Duration = Duration::from_secs(2);
-const TABLE: RowWriterOptions = RowWriterOptions { format: Format::Table, rows_max: 20, width_max: 60 };
+const TABLE: RowWriterOptions =
+    RowWriterOptions { rows_max: 20, width_max: 60, ..RowWriterOptions::all(Format::Table) };
 
 /// What is asked, and in what SQL.
 const QUESTIONS: [(&str, &str); 5] = [
@@ -56,9 +57,14 @@ FROM events GROUP BY os, app ORDER BY events DESC LIMIT 5",
 
 /// Show what it does: a temporary server, sample data, a few queries
 #[derive(Debug, clap::Args)]
-#[command(long_about = "Show what it does: a temporary server, sample data, a few queries\n\n\
+#[command(
+    long_about = "Show what it does: a temporary server, sample data, a few queries\n\n\
     Starts a server with a temporary database, streams the events and profiles of a made-up shop into it over Flight, asks it a \
-    few questions in SQL, and keeps serving until ctrl-c. Then the database is deleted")]
+    few questions in SQL, and keeps serving until ctrl-c. Then the database is deleted",
+    after_long_help = "Examples:\n  \
+    merganser demo\n  \
+    merganser demo --events 1000000 --once"
+)]
 pub(super) struct Args {
     /// Address to listen on; port 0 picks a free one [default: 127.0.0.1:8815, or a free port if it is in use]
     #[arg(long, value_name = "HOST:PORT")]
@@ -75,7 +81,7 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args) -> Result<()> {
     // Before anything is made that ctrl-c would leave behind.
-    let mut stop = pin!(serve::stop_signal()?);
+    let mut stop = pin!(serve::stop_signal(false)?);
     let mut environment = Environment::of_process();
     let (config, in_use) = configure(&args, &environment)?;
     // Its own client is the first, and is nobody in particular: it has no users file.

@@ -9,29 +9,46 @@ use uuid::Uuid;
 
 use super::Imported;
 use super::inputs::ReadOptions;
+use super::ledger::Skipped;
 use super::progress::rate;
 use super::source::FormatArg;
 use crate::cli::client::ServerArgs;
 use crate::cli::output::{self, thousands};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::proto::v1::{Commit, ExtraColumns, Ingest, IngestMetadata, IngestMode, OnDuplicate, Progress, TableKind};
 use crate::tables::Kind;
 
 /// Rows in a batch, at most; more make the server's answer coarser and gain nothing.
 const BATCH_ROWS_MAX: u32 = 1 << 20;
 
-/// Import files into a table, all or nothing
+/// Files that are stored at the same time, unless the user says otherwise, and at most.
+const JOBS: u8 = 2;
+const JOBS_MAX: i64 = 16;
+
+/// Import files into a table
 #[derive(Debug, clap::Args)]
-#[command(long_about = "Import files into a table, all or nothing\n\n\
-    All files form one stream: when a line, a file or the server fails, nothing of it is stored. Importing the same events again \
-    adds nothing, for their insert_id is the table's key.\n\n\
+#[command(
+    long_about = "Import files into a table\n\n\
+    A FILE is a name, a pattern like 'logs/**/*.gz' (in quotes, or the shell reads it), or a directory, of which all files are \
+    read whose names end in .ndjson, .jsonl, .json, .csv, .parquet, .arrow, .arrows, .feather or .ipc, compressed or not.\n\n\
+    Each file is stored as a whole or not at all. Of several, each is stored by itself: a bad one is told with its line, and the \
+    others are stored all the same. A load that is interrupted, or whose server is lost, goes on where it was when the same \
+    command runs again: no file is stored twice. With --atomic, and in the modes create and replace, all files are stored or none. \
+    Importing the same events again adds nothing, for their insert_id is the table's key.\n\n\
     Formats, each plain, gzip or zstd (told by content): Mixpanel exports of events and of profiles, JSON lines, CSV with a \
     header, Parquet, Arrow IPC files and streams. Exports fill the columns of their kind and keep all other properties byte for \
     byte; an event without $insert_id gets one derived from its content: a UUID of its name, time, distinct_id and properties. JSON \
     lines and CSV are read by the names of their \
-    columns; for a plain table their types are told from the first MiB")]
+    columns; for a plain table their types are told from the first MiB",
+    after_long_help = "Examples:\n  \
+    merganser ingest events.ndjson.gz --table events\n  \
+    merganser ingest exports/ --table events\n  \
+    merganser ingest 'exports/2024-*/*.gz' --table events --jobs 4\n  \
+    merganser ingest people.csv --table people --kind profiles --on-duplicate replace\n  \
+    zcat events.ndjson.gz | merganser ingest - --table events"
+)]
 pub(in crate::cli) struct Args {
-    /// Files to import; `-` is stdin
+    /// Files, directories or patterns to import; `-` is stdin
     #[arg(required = true, value_name = "FILE")]
     pub(super) files: Vec<PathBuf>,
 
@@ -62,6 +79,14 @@ pub(in crate::cli) struct Args {
     /// Write bad lines to this file and go on, instead of failing at the first one
     #[arg(long, value_name = "FILE")]
     pub(super) skip_bad: Option<PathBuf>,
+
+    /// Store all files or none, as one stream
+    #[arg(long, conflicts_with = "jobs")]
+    atomic: bool,
+
+    /// Store so many files at the same time, 2 if not given; which of two equal rows comes first is open then
+    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=JOBS_MAX))]
+    jobs: Option<u8>,
 
     /// Send at most this many rows in a batch
     #[arg(long, value_name = "N", default_value_t = 32_768, value_parser = clap::value_parser!(u32).range(1..=i64::from(BATCH_ROWS_MAX)))]
@@ -141,6 +166,11 @@ enum ExtraArg {
 }
 
 impl Args {
+    /// The same, into this server.
+    pub(in crate::cli) fn at(self, server: ServerArgs) -> Self {
+        Self { server, ..self }
+    }
+
     /// How the files are read.
     pub(super) fn read_options(&self) -> ReadOptions {
         ReadOptions {
@@ -156,14 +186,49 @@ impl Args {
         }
     }
 
-    /// The command of the stream, under an id of its own.
-    pub(super) fn command(&self, kind: Option<Kind>) -> Ingest {
-        let mode = match self.mode {
+    /// The table's name.
+    pub(super) fn table(&self) -> &str {
+        &self.table
+    }
+
+    pub(super) fn mode(&self) -> IngestMode {
+        match self.mode {
             ModeArg::Create => IngestMode::Create,
             ModeArg::Append => IngestMode::Append,
             ModeArg::CreateAppend => IngestMode::CreateAppend,
             ModeArg::Replace => IngestMode::Replace,
-        };
+        }
+    }
+
+    /// Whether all files are one stream, even if there are several.
+    pub(super) fn is_one_stream(&self) -> bool {
+        self.atomic || matches!(self.mode, ModeArg::Create | ModeArg::Replace)
+    }
+
+    /// Files that are stored at the same time.
+    pub(super) fn jobs(&self) -> Result<usize> {
+        match (self.on_duplicate, self.jobs) {
+            // The last row of a key stays: the order of the files counts.
+            (Some(OnDuplicateArg::Replace), None | Some(1)) => Ok(1),
+            (Some(OnDuplicateArg::Replace), Some(_)) => Err(Error::invalid(
+                "with --on-duplicate replace the last row stays, so files are stored one after the other: leave --jobs out",
+            )),
+            (_, jobs) => Ok(usize::from(jobs.unwrap_or(JOBS))),
+        }
+    }
+
+    /// What makes two commands the same load.
+    pub(super) fn key(&self) -> Result<String> {
+        let here = std::env::current_dir().map_err(|error| {
+            Error::invalid(format!("cannot tell the current directory: {}", output::reason(&error)))
+        })?;
+        let files: Vec<PathBuf> = self.files.iter().map(|file| here.join(file)).collect();
+        let how = (self.mode, self.kind, self.format, self.on_duplicate, self.extra);
+        Ok(format!("{:?}", (&self.server.server, self.table.to_lowercase(), how, files)))
+    }
+
+    /// The command of the stream, under an id of its own.
+    pub(super) fn command(&self, kind: Option<Kind>) -> Ingest {
         // What is not given stays unset: a plain table has no duplicates, and no server has to hear that they are skipped.
         let on_duplicate = match self.on_duplicate {
             None => OnDuplicate::Unspecified,
@@ -179,7 +244,7 @@ impl Args {
         Ingest {
             kind: kind.map_or(TableKind::Unspecified, TableKind::from).into(),
             table: self.table.clone(),
-            mode: mode.into(),
+            mode: self.mode().into(),
             on_duplicate: on_duplicate.into(),
             metadata: self.metadata(),
             ingest_id: Some(Uuid::now_v7().to_string()),
@@ -220,12 +285,17 @@ impl Args {
         if self.quiet {
             return Ok(());
         }
+        self.tell_skipped(skipped);
+        output::print(&self.summary(imported, seconds))
+    }
+
+    /// Says that lines were set aside.
+    pub(super) fn tell_skipped(&self, skipped: &Skipped) {
         if let (true, Some(path)) = (skipped.lines > 0, &self.skip_bad) {
             let lines = if skipped.lines == 1 { "1 bad line is" } else { "bad lines are" };
             let count = if skipped.lines == 1 { String::new() } else { thousands(skipped.lines) + " " };
             output::warn(&format!("{count}{lines} in {}; the first is {}", path.display(), skipped.first));
         }
-        output::print(&self.summary(imported, seconds))
     }
 
     fn summary(&self, imported: &Imported, seconds: f64) -> String {
@@ -246,7 +316,7 @@ impl Args {
 }
 
 /// `count` of what `noun` names.
-fn counted(count: u64, noun: &str) -> String {
+pub(super) fn counted(count: u64, noun: &str) -> String {
     format!("{} {noun}{}", thousands(count), if count == 1 { "" } else { "s" })
 }
 
@@ -298,6 +368,26 @@ mod tests {
         assert_eq!(metadata.from_date.as_deref(), Some("2024-01-01"));
         assert_eq!(metadata.filter_events, ["a", "b"]);
         assert_eq!(metadata.fetched_at.unwrap().to_string(), "2024-02-01T00:00:00.500Z");
+    }
+
+    #[test]
+    fn files_are_stored_at_once_unless_their_order_counts() {
+        assert_eq!(args(&[]).jobs().unwrap(), 2);
+        assert_eq!(args(&["--jobs=7"]).jobs().unwrap(), 7);
+        assert_eq!(args(&["--on-duplicate=replace"]).jobs().unwrap(), 1);
+        assert!(args(&["--on-duplicate=replace", "-j2"]).jobs().is_err());
+        let all = ["ingest", "a", "--table", "t", "--atomic", "--jobs", "2"];
+        assert!(Outer::try_parse_from(all).is_err());
+        assert!(args(&["--atomic"]).is_one_stream() && args(&["--mode=replace"]).is_one_stream());
+        assert!(!args(&[]).is_one_stream());
+    }
+
+    #[test]
+    fn the_same_command_is_the_same_load() {
+        assert_eq!(args(&[]).key().unwrap(), args(&["--jobs=1", "--quiet"]).key().unwrap());
+        for other in ["--kind=table", "--mode=append", "--format=csv", "--server=grpc://x"] {
+            assert_ne!(args(&[]).key().unwrap(), args(&[other]).key().unwrap(), "{other}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The inputs of one import, as one stream of batches of one schema: what the first input's columns are, the others must have.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,9 +14,10 @@ use super::ipc::Ipc;
 use super::ledger::Ledger;
 use super::lines::{Lines, trim_end};
 use super::parquet::Parquet;
-use super::source::{self, Container, FormatArg, Source};
+use super::source::{self, FormatArg, Source};
 use super::text::{Decode, Records, Text, utf8};
 use super::{Batches, csv, members, mixpanel, ndjson};
+use crate::cli::endings::Container;
 use crate::error::{Error, Result};
 use crate::tables::Kind;
 
@@ -31,6 +32,34 @@ pub(super) struct ReadOptions {
     /// Whether bad lines are set aside, those that only the server's coercion would find too.
     pub(super) skip_bad: bool,
     pub(super) batch_rows: usize,
+}
+
+/// Files that are looked at, at most, to find one that can be read.
+const TEMPLATE_FILES_MAX: usize = 20;
+
+/// What the first file tells of all the files of a load: their kind, and for a plain table the types of its columns.
+#[derive(Debug, Default)]
+pub(super) struct Template {
+    kind: Option<Kind>,
+    schema: Option<SchemaRef>,
+}
+
+impl Template {
+    /// Of the first of the files that can be read; the others are told of in their turn.
+    pub(super) fn of(paths: &[PathBuf], options: ReadOptions) -> Self {
+        // What is no file can be read only once.
+        let mut files = paths.iter().filter(|path| path.is_file()).take(TEMPLATE_FILES_MAX);
+        files.find_map(|path| Self::of_file(path, options).ok()).unwrap_or_default()
+    }
+
+    fn of_file(path: &Path, options: ReadOptions) -> Result<Self> {
+        let input = open(Source::open(path, options.format, &Arc::default())?, options, None)?;
+        let (schema, kind) = (input.batches.schema(), options.kind.or(input.kind));
+        // Columns of a managed kind have types of their own in each format.
+        let is_managed = kind.is_some_and(Kind::is_managed)
+            || Kind::of_columns(schema.fields().iter().map(|field| field.name().as_str())).is_some();
+        Ok(Self { kind, schema: (!is_managed).then_some(schema) })
+    }
 }
 
 /// Inputs that are read one after the other.
@@ -61,6 +90,19 @@ impl Inputs {
         let first = open(Source::open(path, options.format, &bytes_read)?, options, None)?;
         let (schema, kind) = (first.batches.schema(), options.kind.or(first.kind));
         Ok(Self { paths, options, bytes_read, first: Some(first), schema, kind })
+    }
+
+    /// Opens one file of a load.
+    pub(super) fn open_as(
+        template: &Template,
+        path: PathBuf,
+        options: ReadOptions,
+        bytes_read: Arc<AtomicU64>,
+    ) -> Result<Self> {
+        let options = ReadOptions { kind: options.kind.or(template.kind), ..options };
+        let first = open(Source::open(&path, options.format, &bytes_read)?, options, template.schema.as_ref())?;
+        let (schema, kind) = (first.batches.schema(), options.kind.or(first.kind));
+        Ok(Self { paths: vec![path], options, bytes_read, first: Some(first), schema, kind })
     }
 
     /// The columns of the stream.

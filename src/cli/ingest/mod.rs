@@ -1,4 +1,7 @@
-//! `merganser ingest`: streams files or stdin into a table, all or nothing.
+//! `merganser ingest`: streams files or stdin into a table; each stream is stored as a whole or not at all.
+//!
+//! One file is one stream, and so are several that are to be stored all or none. Else each of several files is a stream of its own
+//! (`load.rs`), and what is stored is noted (`journal.rs`).
 //!
 //! A thread reads, decompresses and parses; what it makes goes through a short queue to the task that sends it, and that hears the
 //! server's answers meanwhile. The last message is the commit: when a file turns out bad half-way, the stream ends without it, and
@@ -8,16 +11,21 @@ mod args;
 mod buffered;
 mod checked;
 mod csv;
+mod files;
 mod inputs;
 mod ipc;
+mod journal;
 mod ledger;
 mod lines;
+mod load;
 pub(super) mod managed;
 mod members;
 mod mixpanel;
 mod ndjson;
 mod parquet;
 pub(super) mod progress;
+mod report;
+mod skip_bad;
 mod source;
 mod text;
 mod time;
@@ -33,6 +41,7 @@ use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use directories::BaseDirs;
 use futures::{Stream, StreamExt};
 use tokio::sync::{mpsc, oneshot};
 
@@ -41,6 +50,7 @@ use self::ledger::{Ledger, RowMap, Skipped};
 use self::progress::Progress;
 use self::upload::{Answer, Upload};
 use super::client::Client;
+use super::output;
 use crate::error::{Error, Result};
 use crate::proto::v1::{Ingest, IngestResult};
 
@@ -76,23 +86,34 @@ struct Imported {
 
 pub(super) async fn run(args: Args) -> Result<()> {
     let started = Instant::now();
-    refuse_overwriting(&args)?;
+    let found = files::find(&args.files)?;
+    refuse_overwriting(args.skip_bad.as_deref(), &found.files)?;
+    if found.is_set && !args.is_one_stream() {
+        if found.files.iter().any(|file| source::is_stdin(file)) {
+            return Err(Error::invalid("stdin (`-`) is imported alone, or together with files by --atomic"));
+        }
+        let state = BaseDirs::new()
+            .map(|base| base.state_dir().unwrap_or(base.data_local_dir()).join("merganser").join("ingest"));
+        return load::run(&args, found, state.as_deref()).await;
+    }
+    if let Some(line) = found.passed_over().filter(|_| !args.quiet) {
+        output::warn(&line);
+    }
     let bytes_read = Arc::new(AtomicU64::new(0));
-    let inputs = Inputs::open(args.files.clone(), args.read_options(), Arc::clone(&bytes_read))?;
+    let inputs = Inputs::open(found.files.clone(), args.read_options(), Arc::clone(&bytes_read))?;
     let command = args.command(inputs.kind());
     let client = Client::connect(&args.server).await?;
 
-    let mut progress = Progress::new(bytes_read, bytes_total(&args.files), args.quiet || args.json);
+    let mut progress = Progress::new(bytes_read, bytes_total(&found.files), args.quiet || args.json);
     let imported = import(&client, command, inputs, args.skip_bad.as_deref(), &mut progress).await;
     progress.clear();
     args.report(&imported?, started.elapsed().as_secs_f64())
 }
 
 /// The bad lines' file must not be one that is read.
-fn refuse_overwriting(args: &Args) -> Result<()> {
-    let Some(skip_bad) = &args.skip_bad else { return Ok(()) };
-    let Ok(target) = skip_bad.canonicalize() else { return Ok(()) };
-    match args.files.iter().find(|file| file.canonicalize().is_ok_and(|file| file == target)) {
+fn refuse_overwriting(skip_bad: Option<&Path>, files: &[PathBuf]) -> Result<()> {
+    let Some(target) = skip_bad.and_then(|skip_bad| skip_bad.canonicalize().ok()) else { return Ok(()) };
+    match files.iter().find(|file| file.canonicalize().is_ok_and(|file| file == target)) {
         Some(file) => Err(Error::invalid(format!("--skip-bad would overwrite {}, which is read", file.display()))),
         None => Ok(()),
     }

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::cli::endings::{self, Container};
 use crate::cli::output;
 use crate::error::{Error, Result};
 
@@ -35,16 +36,6 @@ pub(super) enum FormatArg {
     Parquet,
     /// Arrow IPC file or stream
     Arrow,
-}
-
-/// How the rows are packed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Container {
-    JsonLines,
-    Csv,
-    Parquet,
-    ArrowFile,
-    ArrowStream,
 }
 
 /// An open input.
@@ -149,7 +140,7 @@ pub(super) fn check(path: &Path) -> Result<()> {
     open_file(path).map(drop).map_err(|error| read_error(&name_of(path), error))
 }
 
-fn read_error(name: &str, error: io::Error) -> Error {
+pub(super) fn read_error(name: &str, error: io::Error) -> Error {
     Error::invalid(format!("cannot read {name}: {}", output::reason(&error))).with_source(error)
 }
 
@@ -222,16 +213,10 @@ fn of_mark(sample: &[u8]) -> Option<Container> {
 }
 
 fn of_name(name: &str) -> Option<Container> {
-    let name = name.to_ascii_lowercase();
-    let compressions = [".gz", ".gzip", ".zst", ".zstd"];
-    let name = compressions.iter().find_map(|ending| name.strip_suffix(ending)).unwrap_or(&name);
-    match Path::new(name).extension()?.to_str()? {
-        "ndjson" | "jsonl" | "json" => Some(Container::JsonLines),
-        "csv" => Some(Container::Csv),
-        "parquet" => Some(Container::Parquet),
+    match endings::of(name).0? {
         // Files have a mark, so this is a stream, or else the reader says what is wrong.
-        "arrow" | "arrows" | "feather" | "ipc" => Some(Container::ArrowStream),
-        _ => None,
+        Container::ArrowFile => Some(Container::ArrowStream),
+        container => Some(container),
     }
 }
 

@@ -1,14 +1,18 @@
-//! How values are written as JSON where arrow's own way is not ours: columns that hold JSON text are embedded as JSON.
+//! Columns that hold JSON text: embedded where JSON is written, which is not arrow's own way, and said to be JSON where text is text.
 
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray};
-use arrow::datatypes::{Field, FieldRef};
+use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::json::writer::{Encoder, EncoderFactory, EncoderOptions, NullableEncoder, WriterBuilder};
 
 /// The key of a field's metadata that names the column's type in the database.
 const TYPE_NAME: &str = "ARROW:FLIGHT:SQL:TYPE_NAME";
+/// The keys that name a field's extension type, and its parameters.
+const EXTENSION_NAME: &str = "ARROW:extension:name";
+const EXTENSION_METADATA: &str = "ARROW:extension:metadata";
+const JSON_EXTENSION: &str = "arrow.json";
 
 /// Options of arrow's JSON writers that embed JSON columns; every row has every column, null or not.
 pub(super) fn writer_builder() -> WriterBuilder {
@@ -23,7 +27,22 @@ pub(super) fn encoder_options() -> EncoderOptions {
 /// Whether `field` holds JSON text.
 pub(super) fn is_json(field: &Field) -> bool {
     field.metadata().get(TYPE_NAME).is_some_and(|name| name.eq_ignore_ascii_case("JSON"))
-        || field.extension_type_name() == Some("arrow.json")
+        || field.extension_type_name() == Some(JSON_EXTENSION)
+}
+
+/// `schema`, whose columns of JSON are of Arrow's extension type for it: as DuckDB's Arrow and Parquet readers know them.
+pub(super) fn tagged(schema: &SchemaRef) -> SchemaRef {
+    let tag = |field: &FieldRef| {
+        if !is_json(field) || field.extension_type_name().is_some() {
+            return Arc::clone(field);
+        }
+        let mut metadata = field.metadata().clone();
+        metadata.insert(EXTENSION_NAME.to_owned(), JSON_EXTENSION.to_owned());
+        metadata.insert(EXTENSION_METADATA.to_owned(), String::new());
+        Arc::new(field.as_ref().clone().with_metadata(metadata))
+    };
+    let fields: Vec<FieldRef> = schema.fields().iter().map(tag).collect();
+    Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
 }
 
 #[derive(Debug)]

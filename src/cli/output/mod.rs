@@ -1,8 +1,10 @@
 //! What the commands print: the only place that writes to stdout and stderr, apart from the progress bar.
 
 mod json;
+mod parquet;
 mod rows;
 mod table;
+mod target;
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
@@ -13,6 +15,7 @@ use serde::Serialize;
 use crate::error::{Error, Result};
 
 pub(super) use rows::{Format, RowWriter, RowWriterOptions, stdout};
+pub(super) use target::{Existing, Target};
 
 /// Set when whoever read our stdout went away. Stdout belongs to the process, and so does this.
 static STDOUT_CLOSED: AtomicBool = AtomicBool::new(false);
@@ -65,6 +68,13 @@ pub(super) fn warn(message: &str) {
     let line: String = message.split(['\n', '\r']).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ");
     let mut stderr = io::stderr().lock();
     if writeln!(stderr, "merganser: {line}").is_err() {
+        // Nobody reads it.
+    }
+}
+
+/// Prints `text` on stderr as it is, and a line end.
+pub(super) fn tell(text: &str) {
+    if writeln!(io::stderr().lock(), "{text}").is_err() {
         // Nobody reads it.
     }
 }

@@ -3,22 +3,18 @@
 use std::io::{self, BufWriter, Write};
 use std::sync::Arc;
 
+use ::parquet::arrow::ArrowWriter;
+use ::parquet::errors::ParquetError;
 use arrow::array::{Array, ArrayRef, RecordBatch, StringBuilder};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow::error::ArrowError;
-use arrow::ipc::writer::StreamWriter;
+use arrow::ipc::writer::{FileWriter, StreamWriter};
 use arrow::json::writer::{JsonArray, LineDelimited, make_encoder};
-use parquet::arrow::ArrowWriter;
-use parquet::basic::Compression;
-use parquet::errors::ParquetError;
-use parquet::file::properties::WriterProperties;
 
 use super::table::Table;
-use super::{Stdout, json, write_error};
+use super::{Stdout, json, parquet, write_error};
 use crate::error::{Error, Result};
 
-/// Rows of a Parquet row group: they are held, encoded, until the group is full.
-const ROW_GROUP_ROWS: usize = 256 << 10;
 const BUFFER_BYTES: usize = 128 << 10;
 
 /// How rows are written.
@@ -34,6 +30,9 @@ pub(in crate::cli) enum Format {
     Ndjson,
     /// Arrow IPC stream
     Arrow,
+    /// Arrow IPC file
+    #[value(skip)]
+    ArrowFile,
     /// Parquet file
     Parquet,
 }
@@ -41,7 +40,7 @@ pub(in crate::cli) enum Format {
 impl Format {
     /// Whether a terminal cannot show it.
     pub(in crate::cli) fn is_binary(self) -> bool {
-        matches!(self, Self::Arrow | Self::Parquet)
+        matches!(self, Self::Arrow | Self::ArrowFile | Self::Parquet)
     }
 }
 
@@ -53,43 +52,51 @@ pub(in crate::cli) struct RowWriterOptions {
     pub(in crate::cli) rows_max: usize,
     /// Characters that a table's cell shows; 0 for all.
     pub(in crate::cli) width_max: usize,
+    /// Whether CSV begins with the names of the columns.
+    pub(in crate::cli) header: bool,
 }
 
-type Out = BufWriter<Box<dyn Write + Send>>;
-
-/// Writes the rows of one result.
-pub(in crate::cli) struct RowWriter(Writer);
-
-enum Writer {
-    Table(Box<Table>, Out),
-    Csv(Box<Csv>),
-    Json(Box<arrow::json::Writer<Out, JsonArray>>),
-    Ndjson(Box<arrow::json::Writer<Out, LineDelimited>>),
-    Arrow(Box<StreamWriter<Out>>),
-    Parquet(Box<ArrowWriter<Out>>),
+impl RowWriterOptions {
+    /// All rows in `format`.
+    pub(in crate::cli) const fn all(format: Format) -> Self {
+        Self { format, rows_max: usize::MAX, width_max: 0, header: true }
+    }
 }
 
-impl RowWriter {
+/// Writes the rows of one result to a `W`.
+pub(in crate::cli) struct RowWriter<W: Write + Send = Box<dyn Write + Send>>(Writer<W>);
+
+enum Writer<W: Write + Send> {
+    Table(Box<Table>, BufWriter<W>),
+    Csv(Box<Csv<W>>),
+    Json(Box<arrow::json::Writer<BufWriter<W>, JsonArray>>),
+    Ndjson(Box<arrow::json::Writer<BufWriter<W>, LineDelimited>>),
+    Arrow(Box<StreamWriter<BufWriter<W>>>, SchemaRef),
+    ArrowFile(Box<FileWriter<BufWriter<W>>>, SchemaRef),
+    Parquet(Box<ArrowWriter<BufWriter<W>>>, SchemaRef),
+}
+
+impl<W: Write + Send> RowWriter<W> {
     /// A writer of rows of `schema` to `out`.
-    pub(in crate::cli) fn new(
-        schema: &SchemaRef,
-        options: RowWriterOptions,
-        out: Box<dyn Write + Send>,
-    ) -> Result<Self> {
+    pub(in crate::cli) fn new(schema: &SchemaRef, options: RowWriterOptions, out: W) -> Result<Self> {
         let out = BufWriter::with_capacity(BUFFER_BYTES, out);
         Ok(Self(match options.format {
             Format::Table => Writer::Table(Box::new(Table::new(schema, options.rows_max, options.width_max)), out),
-            Format::Csv => Writer::Csv(Box::new(Csv::new(schema, out).map_err(arrow_error)?)),
+            Format::Csv => Writer::Csv(Box::new(Csv::new(schema, options.header, out).map_err(arrow_error)?)),
             Format::Json => Writer::Json(Box::new(json::writer_builder().build(out))),
             Format::Ndjson => Writer::Ndjson(Box::new(json::writer_builder().build(out))),
-            Format::Arrow => Writer::Arrow(Box::new(StreamWriter::try_new(out, schema).map_err(arrow_error)?)),
+            Format::Arrow => {
+                let schema = json::tagged(schema);
+                Writer::Arrow(Box::new(StreamWriter::try_new(out, &schema).map_err(arrow_error)?), schema)
+            }
+            Format::ArrowFile => {
+                let schema = json::tagged(schema);
+                Writer::ArrowFile(Box::new(FileWriter::try_new(out, &schema).map_err(arrow_error)?), schema)
+            }
             Format::Parquet => {
-                let properties = WriterProperties::builder()
-                    .set_compression(Compression::ZSTD(parquet::basic::ZstdLevel::default()))
-                    .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-                    .build();
-                let writer = ArrowWriter::try_new(out, Arc::clone(schema), Some(properties));
-                Writer::Parquet(Box::new(writer.map_err(parquet_error)?))
+                let schema = json::tagged(schema);
+                let writer = parquet::writer(out, &schema);
+                Writer::Parquet(Box::new(writer.map_err(parquet_error)?), schema)
             }
         }))
     }
@@ -101,34 +108,55 @@ impl RowWriter {
             Writer::Csv(csv) => csv.write(batch).map_err(arrow_error),
             Writer::Json(writer) => writer.write(batch).map_err(arrow_error),
             Writer::Ndjson(writer) => writer.write(batch).map_err(arrow_error),
-            Writer::Arrow(writer) => writer.write(batch).map_err(arrow_error),
-            Writer::Parquet(writer) => writer.write(batch).map_err(parquet_error),
+            Writer::Arrow(writer, schema) => {
+                under(schema, batch).and_then(|batch| writer.write(&batch)).map_err(arrow_error)
+            }
+            Writer::ArrowFile(writer, schema) => {
+                under(schema, batch).and_then(|batch| writer.write(&batch)).map_err(arrow_error)
+            }
+            Writer::Parquet(writer, schema) => {
+                let batch = under(schema, batch).map_err(arrow_error)?;
+                writer.write(&batch).map_err(parquet_error)
+            }
         }
     }
 
     /// Ends the output: what is not finished is not complete.
     pub(in crate::cli) fn finish(self) -> Result<()> {
-        match self.0 {
-            Writer::Table(table, out) => table.finish(out),
-            Writer::Csv(csv) => flush(csv.writer.into_inner()),
+        self.into_inner().map(drop)
+    }
+
+    /// The same; gives back what was written to.
+    pub(in crate::cli) fn into_inner(self) -> Result<W> {
+        let out = match self.0 {
+            Writer::Table(table, mut out) => {
+                table.finish(&mut out)?;
+                out
+            }
+            Writer::Csv(csv) => csv.writer.into_inner(),
             Writer::Json(mut writer) => {
                 writer.finish().map_err(arrow_error)?;
                 let mut out = writer.into_inner();
                 out.write_all(b"\n").map_err(|error| write_error("the output", error))?;
-                flush(out)
+                out
             }
             Writer::Ndjson(mut writer) => {
                 writer.finish().map_err(arrow_error)?;
-                flush(writer.into_inner())
+                writer.into_inner()
             }
-            Writer::Arrow(writer) => flush(writer.into_inner().map_err(arrow_error)?),
-            Writer::Parquet(writer) => flush(writer.into_inner().map_err(parquet_error)?),
-        }
+            Writer::Arrow(writer, _) => writer.into_inner().map_err(arrow_error)?,
+            Writer::ArrowFile(writer, _) => writer.into_inner().map_err(arrow_error)?,
+            Writer::Parquet(writer, _) => writer.into_inner().map_err(parquet_error)?,
+        };
+        let mut out = out.into_inner().map_err(|error| write_error("the output", error.into_error()))?;
+        out.flush().map_err(|error| write_error("the output", error))?;
+        Ok(out)
     }
 }
 
-fn flush(mut out: Out) -> Result<()> {
-    out.flush().map_err(|error| write_error("the output", error))
+/// `batch` under a schema of the same types.
+fn under(schema: &SchemaRef, batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    batch.clone().with_schema(Arc::clone(schema))
 }
 
 fn arrow_error(error: ArrowError) -> Error {
@@ -149,16 +177,16 @@ fn parquet_error(error: ParquetError) -> Error {
 }
 
 /// CSV has no nested values: they are written as JSON text.
-struct Csv {
-    writer: arrow::csv::Writer<Out>,
+struct Csv<W: Write> {
+    writer: arrow::csv::Writer<BufWriter<W>>,
     schema: SchemaRef,
 }
 
-impl Csv {
-    fn new(schema: &SchemaRef, out: Out) -> Result<Self, ArrowError> {
+impl<W: Write> Csv<W> {
+    fn new(schema: &SchemaRef, header: bool, out: BufWriter<W>) -> Result<Self, ArrowError> {
         let fields: Vec<FieldRef> = schema.fields().iter().map(flat_field).collect();
         let schema = Arc::new(Schema::new(fields));
-        let mut writer = arrow::csv::WriterBuilder::new().with_header(true).build(out);
+        let mut writer = arrow::csv::WriterBuilder::new().with_header(header).build(out);
         // The header of a result without rows.
         writer.write(&RecordBatch::new_empty(Arc::clone(&schema)))?;
         Ok(Self { writer, schema })
@@ -263,7 +291,7 @@ mod tests {
 
     fn written(format: Format, schema: &SchemaRef, batches: &[RecordBatch]) -> Vec<u8> {
         let mut file = tempfile::tempfile().unwrap();
-        let options = RowWriterOptions { format, rows_max: 3, width_max: 12 };
+        let options = RowWriterOptions { format, rows_max: 3, width_max: 12, header: true };
         let mut writer = RowWriter::new(schema, options, Box::new(file.try_clone().unwrap())).unwrap();
         for batch in batches {
             writer.write(batch).unwrap();
@@ -333,19 +361,38 @@ mod tests {
         let batches: Vec<_> =
             arrow::ipc::reader::StreamReader::try_new(&*bytes, None).unwrap().map(Result::unwrap).collect();
         assert_eq!(batches.len(), 2);
-        assert_eq!(format!("{:?}", batches[0]), format!("{:?}", batch()));
+        assert_eq!(format!("{:?}", batches[0].columns()), format!("{:?}", batch().columns()));
+        assert_eq!(batches[0].schema().field(0).extension_type_name(), Some("arrow.json"));
         assert!(!written(Format::Arrow, &schema, &[]).is_empty());
 
+        let bytes = written(Format::ArrowFile, &schema, &[batch(), batch()]);
+        let file = arrow::ipc::reader::FileReader::try_new(std::io::Cursor::new(bytes), None).unwrap();
+        assert_eq!((file.num_batches(), &file.schema()), (2, &batches[0].schema()));
+
         let bytes = written(Format::Parquet, &schema, &[batch(), batch()]);
-        let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReader::try_new(bytes::Bytes::from(bytes), 10);
-        let rows: usize = reader.unwrap().map(|batch| batch.unwrap().num_rows()).sum();
+        let reader =
+            ::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(bytes))
+                .unwrap();
+        let json = reader.parquet_schema().column(0).logical_type_ref().cloned();
+        assert_eq!(json, Some(::parquet::basic::LogicalType::Json));
+        assert!(reader.metadata().row_group(0).column(2).statistics().is_some());
+        let rows: usize = reader.build().unwrap().map(|batch| batch.unwrap().num_rows()).sum();
         assert_eq!(rows, 4);
+    }
+
+    #[test]
+    fn csv_has_a_header_where_it_is_wanted() {
+        let batch = batch().project(&[2]).unwrap();
+        let options = RowWriterOptions { header: false, ..RowWriterOptions::all(Format::Csv) };
+        let mut writer = RowWriter::new(&batch.schema(), options, Vec::new()).unwrap();
+        writer.write(&batch).unwrap();
+        assert_eq!(writer.into_inner().unwrap(), b"-5\n\"\"\n");
     }
 
     #[test]
     fn a_full_disk_is_an_error_of_writing() {
         let full = File::options().write(true).open("/dev/full").unwrap();
-        let options = RowWriterOptions { format: Format::Ndjson, rows_max: 1, width_max: 0 };
+        let options = RowWriterOptions::all(Format::Ndjson);
         let mut writer = RowWriter::new(&batch().schema(), options, Box::new(full)).unwrap();
         let error = writer.write(&batch()).and_then(|()| writer.finish()).unwrap_err();
         assert_eq!(error.message(), "cannot write to the output: no space left on device");

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
-use duckdb_neo::Parameters;
 
 use super::known::Contents;
 use super::merge::{Table, duplicate_key};
@@ -140,7 +139,7 @@ fn stored(work: &Work, table: &Table, keys: Vec<&str>) -> Result<HashSet<String>
     let asked = Source::of(work, &schema, vec![batch]);
     let sql = format!("SELECT {key} FROM {} SEMI JOIN {} t USING ({key})", asked.from, table.sql());
     let mut stored = HashSet::new();
-    for batch in work.collect(&sql, Parameters::None)? {
+    for batch in work.collect(&sql, &[])? {
         stored.extend(texts(&batch, table)?.map(str::to_owned));
     }
     Ok(stored)

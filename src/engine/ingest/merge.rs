@@ -6,7 +6,6 @@
 
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::Int64Type;
-use duckdb_neo::Parameters;
 
 use super::stage::Source;
 use super::{Outcome, ROW_COLUMN, TablePlace};
@@ -135,7 +134,7 @@ pub(super) fn next_row_id(work: &Work, table: &Table) -> Result<i64> {
 }
 
 fn number(work: &Work, sql: &str) -> Result<i64> {
-    let batches = work.collect(sql, Parameters::None)?;
+    let batches = work.collect(sql, &[])?;
     let column = batches.first().and_then(|batch| batch.column(0).as_primitive_opt::<Int64Type>());
     column.and_then(|column| column.values().first().copied()).ok_or_else(|| Error::internal("a count has no value"))
 }
@@ -167,7 +166,7 @@ fn refuse_duplicates(work: &Work, table: &Table, fresh: Option<&Source>, suspect
         return Ok(());
     }
     let sql = format!("SELECT r, k FROM ({}) ORDER BY r LIMIT 1", found.join(" UNION ALL "));
-    let batches = work.collect(&sql, Parameters::None)?;
+    let batches = work.collect(&sql, &[])?;
     let Some(batch) = batches.first().filter(|batch| batch.num_rows() > 0) else { return Ok(()) };
     let row = batch.column(0).as_primitive_opt::<Int64Type>().map_or(0, |rows| rows.value(0));
     let key_value =

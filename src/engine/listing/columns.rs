@@ -3,11 +3,11 @@
 use std::collections::{HashMap, HashSet};
 
 use arrow::datatypes::{DataType, Field};
-use duckdb_neo::Parameters;
 use duckdb_neo::logical_type::LogicalType;
 
 use super::{Filter, of_users, rows};
 use crate::engine::live::Live;
+use crate::engine::parameters::Values;
 use crate::engine::statement;
 use crate::engine::types::{TYPE_KEY, bound, lossless, needs_lossless, shorten};
 use crate::engine::work::Work;
@@ -38,7 +38,7 @@ impl Work {
             of_users()
         );
         let (catalog, schema, table) = filter.values();
-        let batches = self.collect(&sql, Parameters::positional(&[&catalog, &schema, &table]))?;
+        let batches = self.collect(&sql, &[catalog.as_deref(), schema.as_deref(), table.as_deref()])?;
         let types: HashSet<String> = rows(&batches).filter_map(|row| row.text(3)).collect();
         let fields = self.arrow_fields(&types.into_iter().collect::<Vec<_>>())?;
         let mut columns: HashMap<(i64, i64), Vec<Column>> = HashMap::new();
@@ -79,7 +79,7 @@ impl Work {
         let statement = statement::single(self.connection(), &format!("SELECT {} LIMIT 0", nulls.join(", ")))?;
         let logical: Vec<LogicalType> = bound(self.connection(), &statement)?.into_iter().map(|(_, of)| of).collect();
         let result = lossless(self.connection(), needs_lossless(&logical), || {
-            Ok(Live::new(statement.arrow_query(self.connection(), Parameters::None, None)?, self.connection()))
+            Live::start(self.connection(), &statement, Values::default(), self.engine.result_buffer.batch())
         })?;
         let export = self.export(&result, &logical)?;
         for (sql_type, field) in types.iter().zip(export.schema().fields()) {

@@ -1,7 +1,5 @@
 //! Keys: what identifies the rows of a table, and which tables refer to which.
 
-use duckdb_neo::Parameters;
-
 use super::{INSTANCE_CATALOG, Row, rows};
 use crate::engine::work::Work;
 use crate::engine::{CATALOG, Call, Engine, SCHEMA, metadata};
@@ -64,8 +62,8 @@ impl Named {
             && self.schema.as_ref().is_none_or(|schema| schema == SCHEMA)
     }
 
-    fn values(&self) -> (&Option<String>, &Option<String>, &String) {
-        (&self.catalog, &self.schema, &self.table)
+    fn values(&self) -> (Option<&str>, Option<&str>, &str) {
+        (self.catalog.as_deref(), self.schema.as_deref(), &self.table)
     }
 }
 
@@ -100,7 +98,7 @@ impl Work {
              AND ($1 IS NULL OR database_name = $1) AND ($2 IS NULL OR schema_name = $2) AND lower(table_name) = lower($3)"
         );
         let (catalog, schema, name) = table.values();
-        let batches = self.collect(&sql, Parameters::positional(&[catalog, schema, name]))?;
+        let batches = self.collect(&sql, &[catalog, schema, Some(name)])?;
         let mut columns: Vec<KeyColumn> = rows(&batches)
             .map(|row| KeyColumn {
                 catalog: row.text(0).unwrap_or_default(),
@@ -151,17 +149,17 @@ impl Work {
              AND ($3 IS NULL OR schema_name = $3) AND ($4 IS NULL OR lower(table_name) = lower($4)) \
              AND ($5 IS NULL OR database_name = $5) AND ($6 IS NULL OR schema_name = $6)"
         );
-        let side = |named: Option<&Named>| match named {
-            Some(named) => (Some(named.table.clone()), named.catalog.clone(), named.schema.clone()),
-            None => (None, None, None),
-        };
-        let ((p_table, p_catalog, p_schema), (f_table, f_catalog, f_schema)) = (side(primary), side(foreign));
-        let batches = self.collect(
-            &sql,
-            Parameters::positional(&[&p_table, &p_catalog, &p_schema, &f_table, &f_catalog, &f_schema]),
-        )?;
+        let batches = self.collect(&sql, &[side(primary), side(foreign)].concat())?;
         Ok(rows(&batches).map(reference).collect())
     }
+}
+
+/// The table of one end of a reference, with its catalog and schema; what is not given is NULL.
+fn side(named: Option<&Named>) -> [Option<&str>; 3] {
+    named.map_or([None; 3], |named| {
+        let (catalog, schema, table) = named.values();
+        [Some(table), catalog, schema]
+    })
 }
 
 fn reference(row: Row<'_>) -> Reference {

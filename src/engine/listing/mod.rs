@@ -9,7 +9,6 @@ mod vocabulary;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Int32Type, Int64Type};
-use duckdb_neo::Parameters;
 
 pub use columns::Column;
 pub use keys::{KeyColumn, Named, Reference};
@@ -151,7 +150,7 @@ impl Work {
             "SELECT database_name FROM duckdb_databases() WHERE NOT internal AND database_name <> '{INSTANCE_CATALOG}' \
              {TEMPORARY_CATALOG} ORDER BY ALL"
         );
-        let batches = self.collect(&sql, Parameters::None)?;
+        let batches = self.collect(&sql, &[])?;
         Ok(rows(&batches).filter_map(|row| row.text(0)).collect())
     }
 
@@ -163,7 +162,7 @@ impl Work {
              AND ($1 IS NULL OR database_name = $1) AND ($2 IS NULL OR schema_name LIKE $2 ESCAPE '\\') ORDER BY ALL"
         );
         let (catalog, schema) = (&filter.catalog, filter.schema.as_deref().map(whole_pattern));
-        let batches = self.collect(&sql, Parameters::positional(&[catalog, &schema]))?;
+        let batches = self.collect(&sql, &[catalog.as_deref(), schema.as_deref()])?;
         let schemas = rows(&batches)
             .filter_map(|row| row.text(0).zip(row.text(1)))
             .map(|(catalog, schema)| SchemaName { catalog, schema });
@@ -185,7 +184,7 @@ impl Work {
             of_users()
         );
         let (catalog, schema, table) = filter.values();
-        let batches = self.collect(&sql, Parameters::positional(&[&catalog, &schema, &table]))?;
+        let batches = self.collect(&sql, &[catalog.as_deref(), schema.as_deref(), table.as_deref()])?;
         let mut relations = Vec::new();
         let mut ids = Vec::new();
         for row in rows(&batches) {

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use duckdb_neo::Parameters;
-
 use super::rows;
 use crate::engine::{Call, Engine};
 use crate::error::Result;
@@ -21,10 +19,10 @@ impl Engine {
     /// The words of DuckDB's SQL.
     pub async fn vocabulary(&self, call: &Call) -> Result<Vocabulary> {
         self.run(call, move |work| {
-            let keywords = work.collect("SELECT keyword_name FROM duckdb_keywords()", Parameters::None)?;
+            let keywords = work.collect("SELECT keyword_name FROM duckdb_keywords()", &[])?;
             let sql = "SELECT DISTINCT lower(function_name) FROM duckdb_functions() WHERE function_type IN ('scalar', 'macro') \
                        AND internal AND regexp_full_match(function_name, '[A-Za-z_][A-Za-z_0-9]*')";
-            let functions = work.collect(sql, Parameters::None)?;
+            let functions = work.collect(sql, &[])?;
             Ok(Vocabulary {
                 keywords: rows(&keywords).filter_map(|row| row.text(0)).collect(),
                 functions: rows(&functions).filter_map(|row| row.text(0)).collect(),

@@ -49,6 +49,13 @@ pub(in crate::engine) fn declared(
     Ok(in_order.into_iter().map(|name| (decided(&name), name)).map(|(of, name)| (name, of)).collect())
 }
 
+/// The values of a statement's parameters, under the names that it has for them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::engine) struct Values<'a> {
+    pub(in crate::engine) names: &'a [String],
+    pub(in crate::engine) values: &'a [Value],
+}
+
 /// Calls `run` with the values of the parameters of these names.
 pub(in crate::engine) fn with<T>(names: &[String], values: &[Value], run: impl FnOnce(Parameters<'_>) -> T) -> T {
     // The crate does not export the trait that the cast is to.

@@ -12,6 +12,8 @@ use duckdb_neo::environment::{Environment, StorageLocation};
 use proptest::prelude::*;
 
 use super::*;
+use crate::engine::buffer::BatchSize;
+use crate::engine::live::Live;
 use crate::engine::types::arbitrary;
 use crate::engine::{ffi, statement};
 use crate::error::ErrorKind;
@@ -28,8 +30,8 @@ fn one(field: Field, array: ArrayRef) -> RecordBatch {
 fn run(connection: &Connection, sql: &str, batch: &RecordBatch, at: usize) -> Result<Option<RecordBatch>> {
     let statement = statement::single(connection, sql)?;
     let values = row(connection, batch, at)?;
-    let mut result =
-        with(&names(&statement)?, &values, |parameters| statement.arrow_query(connection, parameters, None))?;
+    let values = Values { names: &names(&statement)?, values: &values };
+    let mut result = Live::start(connection, &statement, values, BatchSize { rows: 2048, bytes: 1 << 20 })?;
     let schema = ffi::schema_from(result.schema()?)?;
     Ok(result.next_array()?.map(|array| ffi::batch_from(array, &schema)).transpose()?)
 }

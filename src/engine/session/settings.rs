@@ -64,7 +64,7 @@ impl Work {
     /// What a SET, RESET or USE that ran here has left, for the session's other connections.
     pub(in crate::engine) fn settings_now(&self) -> Result<(Option<String>, Option<String>)> {
         let sql = "SELECT current_database(), current_schema(), current_setting('TimeZone')";
-        let batches = self.collect(sql, Parameters::None)?;
+        let batches = self.collect(sql, &[])?;
         let text = |column: usize| {
             let batch = batches.first()?;
             Some(batch.column(column).as_string_opt::<i32>()?.value(0).to_owned())

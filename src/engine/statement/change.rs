@@ -10,6 +10,7 @@ use super::scan::{self, Setting};
 use super::targets::{self, Target, Verb};
 use super::{Execution, Insert, Read, gate, single};
 use crate::engine::ingest::TableLock;
+use crate::engine::parameters::Values;
 use crate::engine::work::Work;
 use crate::engine::{Bound, Executed, bound, metadata};
 use crate::error::{Error, Result};
@@ -100,7 +101,7 @@ impl Work {
     /// SET, RESET and USE: the session's other connections get the setting too.
     fn set(&self, statement: &Statement<'static>, sql: &str) -> Result<Executed> {
         let setting = scan::setting(self.connection(), sql)?;
-        let executed = self.run_change(statement, Parameters::None)?;
+        let executed = self.run_change(statement, Values::default())?;
         let Some(session) = &self.session else { return Ok(executed) };
         match setting {
             Setting::GlobalTimeZone => {}
@@ -155,7 +156,7 @@ impl Work {
         }
         let sql = "SELECT 1 FROM duckdb_tables() WHERE lower(table_name) = lower($1) AND (temporary OR \
                    (database_name = current_database() AND schema_name = current_schema() AND schema_name <> 'main')) LIMIT 1";
-        Ok(!self.collect(sql, Parameters::positional(&[&name]))?.is_empty())
+        Ok(!self.collect(sql, &[Some(name)])?.is_empty())
     }
 
     fn plan_insert(&self, sql: &str, target: &Target, targets: &[Target], table: String, kind: Kind) -> Result<Insert> {
@@ -209,7 +210,7 @@ impl Work {
                 let changed = statement.query(self.connection(), Parameters::None)?.drain()? as u64;
                 return Ok(Executed { changed: Some(changed), ..Executed::default() });
             }
-            return self.run_change(statement, Parameters::None);
+            return self.run_change(statement, Values::default());
         };
         if only_counts {
             return self.change_rows(statement, bound);
@@ -217,7 +218,7 @@ impl Work {
         let mut sum =
             Executed { changed: gate::changes_rows(statement.get_type()?).then_some(0), ..Executed::default() };
         for row in bound.values(self, statement) {
-            let executed = row?.with(|parameters| self.run_change(statement, parameters))?;
+            let executed = self.run_change(statement, row?.values())?;
             sum.changed = executed.changed.map(|changed| changed + sum.changed.unwrap_or(0));
             sum.schema = executed.schema;
             sum.batches.extend(executed.batches);
@@ -236,8 +237,8 @@ impl Work {
         Ok(Executed { changed: Some(changed), ..Executed::default() })
     }
 
-    fn run_change(&self, statement: &Statement<'static>, parameters: Parameters<'_>) -> Result<Executed> {
-        let (schema, batches) = self.collect_statement(statement, parameters)?;
+    fn run_change(&self, statement: &Statement<'static>, values: Values<'_>) -> Result<Executed> {
+        let (schema, batches) = self.collect_statement(statement, values)?;
         let statement_type = statement.get_type()?;
         if gate::changes_rows(statement_type)
             && let Some(changed) = changed_rows(&schema, &batches)

@@ -18,6 +18,7 @@ use duckdb_neo::query_result::StatementType;
 use duckdb_neo::statement::Statement;
 use tracing::{Instrument, Span};
 
+use super::error::located;
 use super::types::Wire;
 use super::work::Work;
 use super::{Bound, Call, Engine, Executed, parameters, types};
@@ -100,13 +101,14 @@ struct Read {
 impl Engine {
     /// Tells what running `sql` means, without running it.
     pub async fn plan(&self, sql: String, call: &Call) -> Result<Plan> {
-        self.run(call, move |work| work.plan(&sql)).await
+        self.run(call, move |work| work.plan(&sql).map_err(|error| located(error, &sql))).await
     }
 
     /// Runs a statement to its end, once, or once for each row of `bound`, all or none of them; an INSERT into a managed table
     /// is only taken apart.
     pub async fn execute(&self, sql: String, bound: Option<Bound>, call: &Call) -> Result<Execution> {
-        self.run(call, move |work| work.change(&sql, bound.as_ref())).instrument(span()).await
+        let change = move |work: &mut Work| work.change(&sql, bound.as_ref()).map_err(|error| located(error, &sql));
+        self.run(call, change).instrument(span()).await
     }
 }
 

@@ -1,0 +1,1 @@
+"""Events and profiles from Mixpanel: its export and engage APIs, as batches of rows."""
