@@ -9,6 +9,8 @@ import pages
 # What the pages show and nobody runs here: the page, the language, the first line. Each has a reason on its page.
 NOT_RUN = [
     ("README.md", "console", "$ cargo run --release -- serve        # builds the server, and runs it on its default database"),
+    ("README.md", "console", "$ merganser tail app_events --since 10m --where \"event_name = 'Purchase'\""),
+    ("README.md", "text", "merganser> SELECT count(*) FROM app_event WHERE event_name = 'page view';"),
     ("docs/guide.md", "r", "library(adbcdrivermanager)"),
     ("docs/guide.md", "java", 'String url = "jdbc:arrow-flight-sql://127.0.0.1:8815/?useEncryption=false&user=any&password=thing";'),
     ("docs/guide.md", "ini", "Driver={Arrow Flight SQL ODBC Driver};Host=127.0.0.1;Port=8815;UseEncryption=false;UID=any;PWD=thing"),
@@ -47,7 +49,7 @@ def anchors(text):
 
 
 def test_links_lead_somewhere():
-    folders = ["", "docs", "benches", "tests/crash", "tests/hostile"]
+    folders = ["", "docs", "benches", "clients/python", "deploy", "tests/crash", "tests/hostile"]
     files = [path for folder in folders for path in sorted((pages.ROOT / folder).glob("*.md"))]
     checked = 0
     for file in files:
