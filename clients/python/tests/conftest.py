@@ -12,7 +12,7 @@ from merganser import StorageEngine
 def _own_directories(tmp_path, monkeypatch):
     """Nothing of the caller's own configuration, and temporary files where the test can see them."""
     for name in list(os.environ):
-        if name.startswith("MERGANSER_") and name not in ("MERGANSER_BIN", "MERGANSER_LOG"):
+        if name.startswith("MERGANSER_") and name not in ("MERGANSER_BIN", "MERGANSER_LOG", "MERGANSER_QUICKSTART"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
 
