@@ -46,11 +46,11 @@ fn python_package() {
     for (arguments, failure) in [
         (&["ruff", "check", "--no-cache", "."][..], "ruff reports above what is wrong with clients/python"),
         (
-            &["ruff", "format", "--no-cache", "--check", "."],
+            &["ruff", "format", "--no-cache", "--check", "."][..],
             "clients/python is not formatted: ruff format clients/python",
         ),
-        (&["pyright"], "pyright reports above what is wrong with the types of clients/python"),
-        (&["pytest", "-q"], "pytest reports failures above"),
+        (&["pyright"][..], "pyright reports above what is wrong with the types of clients/python"),
+        (&["pytest", "-q"][..], "pytest reports failures above"),
     ] {
         let mut tool = Command::new(&python);
         tool.arg("-m")

@@ -10,8 +10,8 @@ A fenced block is run by its language:
 * `toml`: a configuration file, which the server must accept.
 
 A `text` block right after a piece is its box: what it prints. `...` stands for anything in a line and, alone in a line, for any
-lines. A block below a line `*Not run by the tests: why.*` is not run. A page that starts no server finds one with an empty database
-in memory. Its home is `/home/ann` on the page, its files are there, and the ports 8815 and 8816 are free ones here.
+lines. A block below a line `*Not run by the tests: why.*` is not run. A page that does not begin with `merganser serve` finds a server
+with an empty database in memory. Its home is `/home/ann` on the page, its files are there, and the ports 8815 and 8816 are free ones here.
 
 With `UPDATE_DOCS=1` the boxes that are not true any more are written anew.
 """
@@ -181,7 +181,7 @@ class Page:
     def run(self):
         """Runs all pieces. Where a client is not installed, its pieces are left out, and in the end the page counts as skipped."""
         found = [piece for piece in pieces(self.text) if piece.why is None]
-        if not any("$ merganser serve" in piece.code for piece in found if piece.language == "console"):
+        if not any(piece.code.startswith("$ merganser serve") for piece in found[:1]):
             self.serve("merganser serve --memory")
         missing = set()
         try:

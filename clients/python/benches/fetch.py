@@ -81,7 +81,7 @@ def main() -> None:
     given = arguments.parse_args()
 
     with tempfile.TemporaryDirectory() as directory:
-        command = [sys.executable, str(HERE.parent / "tests" / "workspace" / "stand_in.py"), "--stall", "20"]
+        command = [sys.executable, str(HERE.parent / "tests" / "workspace" / "stand_in.py"), "--stall", "60"]
         for name in ("events", "days", "fault_rate", "seed"):
             command += [f"--{name.replace('_', '-')}", str(getattr(given, name))]
         api = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -100,7 +100,7 @@ def main() -> None:
 
 def run(given: argparse.Namespace, url: str, uri: str, peak: Peak) -> None:
     # A request for each day, as fast as the stand-in will have them.
-    limits = FetchLimits(concurrency=4, requests=given.days, backoff=0.1, stall=10, per_second=1000)
+    limits = FetchLimits(concurrency=4, requests=given.days, backoff=0.1, stall=30, per_second=1000)
     with hosts_of(Place(url)), Workspace.connect(uri, credentials=Credentials(**ACCOUNT), limits=limits) as ws:
         cpu = time.process_time()
         last = stand_in.FIRST + timedelta(days=given.days - 1)

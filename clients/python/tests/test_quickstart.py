@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from adbc_driver_manager import ProgrammingError
 from support import NOW, event
 
 import merganser
-from merganser import AuthError, StorageEngine, TableExistsError, TableMetadata
+from merganser import StorageEngine, TableExistsError, TableMetadata
 
 IMPORTS = {
     "from mixpanel_data._internal.storage import": "from merganser import",
@@ -66,7 +67,7 @@ BLOCKS = [
     Block("4. Introspection", given=True),
     Block("5. Error Handling"),
     Block("6. Table Replacement"),
-    Block("Direct DuckDB Access", AuthError, SERVER_SETTINGS, given=True),
+    Block("Direct DuckDB Access", ProgrammingError, SERVER_SETTINGS, given=True),
     Block("Custom Batch Size"),
     Block("With Workspace Facade"),
     Block("With Custom Iterators"),

@@ -116,6 +116,6 @@ def test_each_code_has_its_exception(code, of_a_query, of_a_table):
     assert type(exception(Status(code, "m"), table="t")) is of_a_table
 
 
-@pytest.mark.parametrize("end", ["", ";", " ; ", ";\n-- done\n", "; ;", "; -- done"])
+@pytest.mark.parametrize("end", ["", ";", " ; ", ";\n-- done\n", "; ;", "; -- done", " /* done; */;"])
 def test_a_statement_as_the_table_of_another(end):
     assert nested("SELECT 1" + end).split() == ["(", "SELECT", "1", ")"]

@@ -19,7 +19,7 @@ from pyarrow import flight
 
 from merganser import _cancel
 from merganser._parameters import bind
-from merganser._status import Params, translated
+from merganser._status import Params, Status, exception, translated
 from merganser.errors import InvalidDataError, ResourceError
 
 CONNECTIONS_MAX = 32
@@ -96,6 +96,9 @@ class Client:
     @contextlib.contextmanager
     def run(self, sql: str, params: Params = None) -> Generator[adbc.Cursor]:
         """Runs one statement; its result is there to be read while the block runs."""
+        if not sql or sql.isspace():
+            # The driver refuses it with words of its own.
+            raise exception(Status("INVALID_ARGUMENT", "the statement is empty"), query=sql)
         with self._connections.one() as connection:
             cursor = connection.cursor()
             try:

@@ -55,19 +55,20 @@ def _timedelta(interval: pa.MonthDayNano) -> timedelta:
 
 
 def data_frame(table: pa.Table) -> pd.DataFrame:
-    """A pandas frame: decimals are floats, integers and booleans with nulls are pandas' nullable ones."""
+    """A pandas frame: decimals are floats, days are times, integers and booleans with nulls are pandas' nullable ones."""
     table = table.rename_columns(distinct(table.column_names))
     for index, field in enumerate(table.schema):
-        if pa.types.is_decimal(field.type):
-            column = pc.cast(table.column(index), pa.float64(), safe=False)
-            table = table.set_column(index, pa.field(field.name, pa.float64()), column)
+        cast = pa.float64() if pa.types.is_decimal(field.type) else pa.timestamp("us") if pa.types.is_date(field.type) else None
+        if cast is not None:
+            column = pc.cast(table.column(index), cast, safe=False)
+            table = table.set_column(index, pa.field(field.name, cast), column)
     nullable = _nullable_types()
     with_nulls = {
         field.name: nullable[field.type]
         for field, column in zip(table.schema, table.columns, strict=True)
         if column.null_count and field.type in nullable
     }
-    frame = table.to_pandas(date_as_object=False, maps_as_pydicts="lossy", ignore_metadata=True)
+    frame = table.to_pandas(maps_as_pydicts="lossy", ignore_metadata=True)
     if with_nulls:
         for name, dtype in with_nulls.items():
             frame[name] = table.column(name).to_pandas(types_mapper=lambda _type, dtype=dtype: dtype)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from adbc_driver_flightsql.dbapi import Cursor
-from adbc_driver_manager import _lib
+from adbc_driver_manager import _lib  # pyright: ignore[reportPrivateUsage]
 
 from merganser import _cancel, _values
 from merganser._client import Client
@@ -20,8 +20,14 @@ if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
 
-# A semicolon at the end, and what may follow it. If it is inside a string after all, the composed statement does not parse.
-_END = re.compile(r"\s*;(?:\s|;|--[^\n]*(?:\n|$))*$")
+# Strings, quoted names, comments, and single characters.
+_TOKEN = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|--[^\n]*|/\*.*?\*/|\$(\w*)\$.*?\$\1\$|.""", re.DOTALL)
+
+
+ATTEMPTS_MAX = 100
+"""How often a query is sent whose plan others have pushed out before it ran."""
+# Statements of a session with temporary tables take turns, also between the planning of a query and its run.
+_PLAN_IS_GONE = "query.plans_expire"
 
 
 class Relation:
@@ -94,8 +100,9 @@ class Relation:
 
     def arrow(self) -> pa.Table:
         """The rows as an Arrow table."""
-        with self._client.run(self._sql, self._params) as cursor, self._reading(cursor):
-            return cursor.fetch_arrow_table()
+        batches = self._batches()
+        schema = next(batches)
+        return pa.Table.from_batches(batches, schema)
 
     def pl(self) -> pl.DataFrame:
         """The rows as a polars frame."""
@@ -144,17 +151,28 @@ class Relation:
 
     def _batches(self) -> Generator[Any, None, None]:
         """The schema, then the batches. The statement ends with the generator."""
-        with self._client.run(self._sql, self._params) as cursor:
-            with self._reading(cursor):
-                reader = cursor.fetch_record_batch()
-            yield reader.schema
-            while True:
+        for attempt in range(ATTEMPTS_MAX):
+            with self._client.run(self._sql, self._params) as cursor:
                 with self._reading(cursor):
-                    try:
-                        batch = _interruptible(reader.read_next_batch, cursor)
-                    except StopIteration:
-                        return
-                yield batch
+                    reader = cursor.fetch_record_batch()
+                try:
+                    batch = self._read(reader, cursor)
+                except QueryError as error:
+                    if attempt + 1 == ATTEMPTS_MAX or _PLAN_IS_GONE not in error.message:
+                        raise
+                    continue
+                yield reader.schema
+                while batch is not None:
+                    yield batch
+                    batch = self._read(reader, cursor)
+                return
+
+    def _read(self, reader: pa.RecordBatchReader, cursor: Cursor) -> pa.RecordBatch | None:
+        with self._reading(cursor):
+            try:
+                return _interruptible(reader.read_next_batch, cursor)
+            except StopIteration:
+                return None
 
     @contextlib.contextmanager
     def _reading(self, cursor: Cursor) -> Generator[None]:
@@ -169,8 +187,12 @@ def _interruptible(read: Callable[[], pa.RecordBatch], cursor: Cursor) -> pa.Rec
 
 
 def nested(sql: str) -> str:
-    """A statement as the table of another one."""
-    return f"(\n{_END.sub('', sql)}\n)"
+    """A statement as the table of another one: without the semicolon and the comments at its end."""
+    end = 0
+    for token in _TOKEN.finditer(sql):
+        if not (token[0].isspace() or token[0] == ";" or token[0].startswith(("--", "/*"))):
+            end = token.end()
+    return f"(\n{sql[:end]}\n)"
 
 
 class _Rows(Iterator[tuple[Any, ...]]):
