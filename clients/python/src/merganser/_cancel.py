@@ -16,7 +16,7 @@ class Cancellation:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._asked = False
-        self._ends: list[Callable[[], None]] = []
+        self._ends: list[Callable[[], object]] = []
 
     def ask(self) -> None:
         """Ends what runs, and what would begin."""
@@ -34,7 +34,7 @@ class Cancellation:
             raise QueryCancelled("the call was cancelled", {"code": "CANCELLED"})
 
     @contextlib.contextmanager
-    def calling(self, end: Callable[[], None]) -> Generator[None]:
+    def calling(self, end: Callable[[], object]) -> Generator[None]:
         """While the block runs, ``end`` is what ends it."""
         with self._lock:
             self._ends.append(end)
@@ -55,7 +55,7 @@ def check() -> None:
         cancellation.check()
 
 
-def calling(end: Callable[[], None]) -> contextlib.AbstractContextManager[None]:
+def calling(end: Callable[[], object]) -> contextlib.AbstractContextManager[None]:
     """While the block runs, ``end`` is what ends it if the current call is to end."""
     cancellation = current.get()
     return cancellation.calling(end) if cancellation is not None else contextlib.nullcontext()
