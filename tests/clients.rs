@@ -62,6 +62,7 @@ fn python_package() {
     }
 }
 
+#[expect(clippy::print_stdout, reason = "a test says that it was skipped")]
 fn is_skipped() -> bool {
     let is_skipped = env::var_os(SKIP).is_some_and(|value| value == "1");
     if is_skipped {

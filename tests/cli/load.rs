@@ -16,9 +16,9 @@ const JOURNALS: &str = "home/.local/state/merganser/ingest";
 /// Writes CSV of a plain table, whose numbers go from `first` on.
 fn write_numbers(machine: &Machine, name: &str, first: usize, rows: usize) {
     let path = machine.path(name);
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::create_dir_all(path.parent().expect("a file is in a directory")).expect("it can be made");
     let lines: Vec<String> = (first..first + rows).map(|n| format!("{n},text {n}")).collect();
-    fs::write(path, format!("n,s\n{}\n", lines.join("\n"))).unwrap();
+    fs::write(path, format!("n,s\n{}\n", lines.join("\n"))).expect("it can be written");
 }
 
 /// `count` files of `rows` rows in the directory `d`; all numbers are different.
@@ -34,13 +34,15 @@ fn rows(server: &Server) -> String {
 }
 
 fn files(summary: &Value) -> [u64; 3] {
-    ["files_stored", "files_stored_before", "files_failed"].map(|name| summary[name].as_u64().unwrap())
+    ["files_stored", "files_stored_before", "files_failed"]
+        .map(|name| summary[name].as_u64().expect("the summary has numbers"))
 }
 
 /// Files that the only journal there is tells of.
 fn noted(machine: &Machine) -> usize {
     let Ok(mut entries) = fs::read_dir(machine.path(JOURNALS)) else { return 0 };
-    let journal = entries.next().map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap_or_default());
+    let journal =
+        entries.next().map(|entry| fs::read_to_string(entry.expect("it can be listed").path()).unwrap_or_default());
     journal.map_or(0, |text| text.lines().filter(|line| line.contains("stored")).count())
 }
 

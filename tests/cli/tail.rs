@@ -23,8 +23,8 @@ impl Tail {
     fn start(server: &Server, arguments: &[&str]) -> Self {
         let all = [&["tail", "--interval", "100ms"], arguments].concat();
         let mut child = server.spawn(&all);
-        let rows = lines(child.stdout.take().unwrap());
-        let warnings = lines(child.stderr.take().unwrap());
+        let rows = lines(child.stdout.take().expect("it is piped"));
+        let warnings = lines(child.stderr.take().expect("it is piped"));
         // Its first statement is done when a second one is under way.
         let looks = "SELECT count(*) FROM merganser.queries WHERE text LIKE '%rowid >=%'";
         let before = server.rows(looks);
@@ -47,8 +47,8 @@ impl Tail {
     /// Ends it as a user does; no row may be left.
     fn stop(mut self) {
         thread::sleep(Duration::from_millis(300));
-        kill_process(Pid::from_child(&self.child), Signal::INT).unwrap();
-        let status = eventually("the end of the tail", || self.child.try_wait().unwrap());
+        kill_process(Pid::from_child(&self.child), Signal::INT).expect("it runs");
+        let status = eventually("the end of the tail", || self.child.try_wait().expect("it can be waited for"));
         assert_eq!(status.code(), Some(0));
         let rest: Vec<String> = self.rows.try_iter().chain(self.warnings.try_iter()).collect();
         assert_eq!(rest, [""; 0]);
@@ -74,8 +74,8 @@ fn store(server: &Server, table: &str, first: usize, count: usize) {
 /// The names of events in lines of JSON.
 fn names(lines: &[String]) -> Vec<usize> {
     let name = |line: &String| {
-        let row: serde_json::Value = serde_json::from_str(line).unwrap();
-        row["event_name"].as_str().unwrap().parse().unwrap()
+        let row: serde_json::Value = serde_json::from_str(line).expect("a line is JSON");
+        row["event_name"].as_str().and_then(|name| name.parse().ok()).expect("names are numbers here")
     };
     lines.iter().map(name).collect()
 }

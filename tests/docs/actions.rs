@@ -11,7 +11,9 @@ use merganser::proto::DESCRIPTORS;
 use merganser::server::Server;
 use prost::Message;
 use prost_types::field_descriptor_proto::{Label, Type};
-use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorProto, FileDescriptorSet};
+use prost_types::{
+    DescriptorProto, EnumValueDescriptorProto, FieldDescriptorProto, FileDescriptorProto, FileDescriptorSet,
+};
 use tonic::transport::Endpoint;
 
 use super::{check, table};
@@ -62,7 +64,8 @@ impl Messages {
     /// The short words that JSON has for an enum's values.
     fn words(&self, name: &str) -> String {
         let all = self.files.iter().flat_map(|file| &file.enum_type);
-        let found = all.filter(|known| known.name() == name).flat_map(|known| &known.value).map(|value| value.name());
+        let found =
+            all.filter(|known| known.name() == name).flat_map(|known| &known.value).map(EnumValueDescriptorProto::name);
         let names: Vec<&str> = found.collect();
         let prefix = names.first().and_then(|name| name.strip_suffix("UNSPECIFIED")).unwrap_or_default();
         let words =

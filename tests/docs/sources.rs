@@ -24,7 +24,7 @@ pub(super) fn items(file: &str) -> Vec<(String, Item)> {
         } else if line.starts_with("#[") {
             // An attribute stands between a comment and what it is for.
         } else if let Some(rest) = line.strip_prefix("pub struct ").or_else(|| line.strip_prefix("pub enum ")) {
-            owner = rest.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default().to_owned();
+            rest.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default().clone_into(&mut owner);
             comment = Comment::default();
         } else {
             let comment = std::mem::take(&mut comment).paragraphs();
