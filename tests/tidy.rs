@@ -185,11 +185,11 @@ fn pages_name_settings_that_are_there() {
     };
     let mut compared = 0;
     for page in files("", &["md"]) {
-        let mut is_shown = false;
+        let mut boxed = false;
         for (number, line) in (1..).zip(page.text.lines()) {
-            // What a program prints may name what is not there.
-            is_shown ^= line.starts_with("```");
-            if is_shown {
+            // What a box shows may be wrong on purpose.
+            boxed ^= line.starts_with("```");
+            if boxed {
                 continue;
             }
             // Code stands between every other pair of backticks.

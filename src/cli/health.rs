@@ -20,6 +20,9 @@ const ANSWER_BYTES_MAX: usize = 4096;
 
 /// Ask the operations port of a server whether the server works
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = "Examples:\n  \
+    merganser health 127.0.0.1:8816\n  \
+    merganser health --ready 127.0.0.1:8816 && echo \"send calls here\"")]
 pub(super) struct Args {
     /// Address of the operations port, which the server has as ops.listen
     #[arg(value_name = "HOST:PORT", env = "MERGANSER_OPS_LISTEN")]

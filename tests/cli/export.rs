@@ -21,13 +21,14 @@ const NAMES: [&str; 8] = [
 ];
 
 /// Values of the types that text has a spelling for, which DuckDB reads.
+/// An object of NDJSON becomes a struct on its way into a plain table, whose members are in the order of the alphabet.
 const TEXT_TYPES: &str = "
     CREATE TABLE plain AS SELECT
         n::TINYINT AS tiny, n::SMALLINT AS small, n::INTEGER AS int, n * 1_000_000_007 AS big, n::UINTEGER AS unsigned,
         n % 2 = 0 AS flag, n / 7 AS double, (n / 8)::FLOAT AS float, (n / 4)::DECIMAL(18, 4) AS decimal,
         'row ' || n || ', \"quoted\"' || chr(10) || 'é' AS text, DATE '2024-01-01' + n::INTEGER AS date, TIME '12:34:56.789' AS time,
         TIMESTAMP '2024-01-01 00:00:00.000001' + INTERVAL (n) HOUR AS at, TIMESTAMPTZ '2024-01-01 00:00:00+02' AS at_zone,
-        '123e4567-e89b-12d3-a456-426614174000'::UUID AS id, json_object('n', n, 'list', [n, n + 1]) AS json
+        '123e4567-e89b-12d3-a456-426614174000'::UUID AS id, json_object('list', [n, n + 1], 'n', n) AS json
     FROM range(100) t(n)
     UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL";
 /// And those that it has not.

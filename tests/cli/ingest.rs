@@ -154,8 +154,9 @@ fn a_bad_line_is_named_and_nothing_is_stored() {
     let line = server.fails(&["ingest", "bad.ndjson", "--table", "t"]);
     assert!(line.starts_with("bad.ndjson:2: not JSON"), "{line}");
     // Of two files that are one stream, too.
+    let events = sample("events.ndjson.gz");
     for one in [&["--atomic"][..], &["--mode", "create"], &["--mode", "replace"]] {
-        let all = [&["ingest", &sample("events.ndjson.gz"), "bad.ndjson", "--table", "t"], one].concat();
+        let all = [&["ingest", &events, "bad.ndjson", "--table", "t"], one].concat();
         let line = server.fails(&all);
         assert!(line.starts_with("bad.ndjson:2: "), "{line}");
     }

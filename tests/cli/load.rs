@@ -127,7 +127,7 @@ fn when_nothing_can_be_stored_it_ends() {
     let machine = Machine::new();
     let server = machine.serve(&["--memory"]);
     write_files(&machine, 30, 1);
-    let output = Output::of(&mut server.command(&["ingest", "d", "--table", "_mine", "--quiet"]), b"");
+    let output = Output::of(&mut server.command(&["ingest", "d", "--table", "t", "--kind", "events", "--quiet"]), b"");
     assert_eq!(output.code, Some(1));
     assert!(output.stderr.lines().count() == 21 && output.stderr.contains("the first 20 files failed"), "{output:?}");
     let line = server.fails(&["ingest", "d", "--table", "none", "--mode", "append", "--quiet"]);

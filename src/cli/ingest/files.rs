@@ -183,6 +183,7 @@ mod tests {
         }
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "it is compared with what is found")]
     fn names(names: &[&str]) -> Result<Vec<String>, String> {
         Ok(names.iter().map(|name| (*name).to_owned()).collect())
     }

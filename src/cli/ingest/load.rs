@@ -253,7 +253,7 @@ impl Load<'_> {
         command.ingest_id = Some(id.to_string());
         command.mode = mode.into();
         let mut progress = self.progress.part(bytes_read);
-        let aside = self.skip_bad.as_ref().map(SkipBad::part).transpose()?;
+        let aside = self.skip_bad.as_ref().map(|_| SkipBad::part()).transpose()?;
         let imported = import(&self.client, command, inputs, aside.as_deref(), &mut progress).await?;
         if let (Some(skip_bad), Some(aside)) = (&self.skip_bad, aside) {
             skip_bad.take(&aside, &imported.skipped)?;

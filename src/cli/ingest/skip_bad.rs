@@ -32,7 +32,7 @@ impl SkipBad {
     }
 
     /// A place for the bad lines of one file.
-    pub(super) fn part(&self) -> Result<TempPath> {
+    pub(super) fn part() -> Result<TempPath> {
         let file = tempfile::NamedTempFile::new();
         Ok(file.map_err(|error| Error::exhausted("cannot make a temporary file").with_source(error))?.into_temp_path())
     }
@@ -80,7 +80,7 @@ mod tests {
         for (goes_on, wanted) in [(false, "one\ntwo\n"), (true, "one\ntwo\none\ntwo\n")] {
             let all = SkipBad::open(&path, goes_on).unwrap();
             for (line, first) in [("one\n", "a.csv:1: bad"), ("two\n", "b.csv:2: bad")] {
-                let part = all.part().unwrap();
+                let part = SkipBad::part().unwrap();
                 fs::write(&part, line).unwrap();
                 all.take(&part, &Skipped { lines: 1, first: first.to_owned() }).unwrap();
             }

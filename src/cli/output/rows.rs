@@ -163,6 +163,12 @@ fn arrow_error(error: ArrowError) -> Error {
     if let ArrowError::IoError(_, error) = error {
         return write_error("the output", error);
     }
+    // The csv crate tells what the system said as text only.
+    if let ArrowError::CsvError(text) = &error
+        && let Some((reason, _)) = text.split_once(" (os error ")
+    {
+        return Error::exhausted(format!("cannot write to the output: {}", reason.to_lowercase())).with_source(error);
+    }
     Error::internal(format!("cannot write the result: {error}")).with_source(error)
 }
 

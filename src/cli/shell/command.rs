@@ -105,8 +105,8 @@ pub(super) fn parse(line: &str) -> Result<Command> {
         "\\dv" | "\\dv+" => Command::Tables { which: Which::Views, like: word },
         "\\df" => Command::Functions(word),
         "\\l" | "\\conninfo" => Command::Server,
-        "\\timing" => Command::Timing(switch(name, word)?),
-        "\\x" => Command::Expanded(switch(name, word)?),
+        "\\timing" => Command::Timing(switch(name, word.as_deref())?),
+        "\\x" => Command::Expanded(switch(name, word.as_deref())?),
         "\\format" => {
             let word = word.ok_or_else(|| needs("a format: table, csv, json or ndjson"))?;
             Command::Format(
@@ -153,8 +153,8 @@ pub(super) fn of_duckdb(line: &str) -> String {
     }
 }
 
-fn switch(name: &str, word: Option<String>) -> Result<Option<bool>> {
-    match word.as_deref() {
+fn switch(name: &str, word: Option<&str>) -> Result<Option<bool>> {
+    match word {
         None => Ok(None),
         Some("on") => Ok(Some(true)),
         Some("off") => Ok(Some(false)),

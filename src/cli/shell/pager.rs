@@ -224,7 +224,7 @@ mod tests {
     fn a_reader_who_leaves_is_noticed() {
         let mut screen = Screen::new(SIZE, Pager::of(Some("true".to_owned())));
         let error = loop {
-            match screen.write_all(&[b'\n'; 1 << 16]) {
+            match screen.write_all(&[b'\n'; 1 << 13]) {
                 Ok(()) => {}
                 Err(error) => break error,
             }

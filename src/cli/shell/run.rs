@@ -320,6 +320,6 @@ mod tests {
 
     #[test]
     fn the_help_is_aligned() {
-        assert!(help().contains("\n\\q                               leave"), "{}", help());
+        assert!(help().contains("\n\\q                              leave"), "{}", help());
     }
 }

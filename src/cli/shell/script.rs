@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::statements::{Reader, Statement, Step};
+use super::statements::{CommandLine, Reader, Statement};
 use super::{Next, Shell, Told, command, trouble};
 use crate::cli::output;
 use crate::error::Error;
@@ -61,10 +61,10 @@ impl Shell {
                     return Err(tell(origin, line_number, &Error::invalid(format!("cannot read it: {reason}"))));
                 }
             };
-            let step = reader.push(&line).map_err(|error| tell(origin, line_number, &error))?;
-            if let Some(Step::Command(text, number)) = step {
-                let parsed = command::parse(&text).map_err(|error| tell(origin, number, &error))?;
-                if self.command_at(origin, number, parsed)? == Next::Quit {
+            let command = reader.push(&line).map_err(|error| tell(origin, line_number, &error))?;
+            if let Some(CommandLine { text, line }) = command {
+                let parsed = command::parse(&text).map_err(|error| tell(origin, line, &error))?;
+                if self.command_at(origin, line, parsed)? == Next::Quit {
                     return Ok(Next::Quit);
                 }
             }

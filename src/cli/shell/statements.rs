@@ -7,13 +7,12 @@ use crate::error::{Error, Result};
 /// Bytes of one statement; the server has a limit of its own (`engine.statement_bytes_max`).
 const STATEMENT_BYTES_MAX: usize = 16 << 20;
 
-/// One thing to do.
+/// A line that begins with `\`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Step {
-    /// SQL for the server.
-    Statement(Statement),
-    /// A line that begins with `\`, and its number.
-    Command(String, usize),
+pub(super) struct CommandLine {
+    pub(super) text: String,
+    /// Its number, from 1.
+    pub(super) line: usize,
 }
 
 /// One statement, without its `;` and the comments before it.
@@ -42,13 +41,13 @@ impl Default for Reader {
 
 impl Reader {
     /// Takes a line, with its end if it has one; a command is complete by itself.
-    pub(super) fn push(&mut self, line: &str) -> Result<Option<Step>> {
+    pub(super) fn push(&mut self, line: &str) -> Result<Option<CommandLine>> {
         let begins = line.trim_start();
         if begins.starts_with('\\') && self.is_blank() {
             let number = self.line + ends(&self.text);
             self.forget(self.text.len());
             self.line = number + 1;
-            return Ok(Some(Step::Command(begins.trim_end().to_owned(), number)));
+            return Ok(Some(CommandLine { text: begins.trim_end().to_owned(), line: number }));
         }
         if self.text.len() + line.len() > STATEMENT_BYTES_MAX {
             return Err(Error::invalid(format!(
@@ -158,8 +157,8 @@ mod tests {
         let mut reader = Reader::default();
         let mut steps = Vec::new();
         for line in text.split_inclusive('\n') {
-            if let Some(Step::Command(line, number)) = reader.push(line).unwrap() {
-                steps.push((line, number));
+            if let Some(command) = reader.push(line).unwrap() {
+                steps.push((command.text, command.line));
             }
             while let Some(statement) = reader.next() {
                 steps.push((statement.text, statement.line));

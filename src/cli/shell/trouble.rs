@@ -76,8 +76,8 @@ fn is_compared(all: &[Token<'_>], start: usize) -> bool {
     let before: Vec<&Token<'_>> = all.iter().take_while(|token| token.start < start).collect();
     let Some(last) = before.last() else { return false };
     let in_list = |token: &&&Token<'_>| !token.is('(') && !token.is(')');
-    let list = before.iter().rev().take_while(in_list).count();
-    let opens = before.len().checked_sub(list + 2).is_some_and(|index| before[index].is_word("in"));
+    let inside = before.iter().rev().take_while(in_list).count();
+    let opens = before.len().checked_sub(inside + 2).is_some_and(|index| before[index].is_word("in"));
     last.is('=') || last.is('>') || last.is('<') || last.is_word("like") || last.is_word("ilike") || opens
 }
 

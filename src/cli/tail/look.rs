@@ -74,13 +74,12 @@ impl<'a> Tail<'a> {
     }
 
     async fn try_look(&mut self) -> Result<()> {
-        let mut table = match self.table.take() {
-            Some(table) => table,
-            None => {
-                let table = self.open().await?;
-                output::warn(&format!("{} is there again: followed from its first row on", self.args.table));
-                table
-            }
+        let mut table = if let Some(table) = self.table.take() {
+            table
+        } else {
+            let table = self.open().await?;
+            output::warn(&format!("{} is there again: followed from its first row on", self.args.table));
+            table
         };
         let looked = self.look_at(&mut table).await;
         // Even after an error: what was printed is not printed again.
@@ -157,10 +156,14 @@ impl<'a> Tail<'a> {
                     return Ok(Looked::Moved);
                 }
                 self.show(&batch.slice(1, batch.num_rows() - 1))?;
-                seen[1..].iter().for_each(|seen| position.advance(*seen));
+                for seen in &seen[1..] {
+                    position.advance(*seen);
+                }
             } else {
                 self.show(&batch)?;
-                seen.iter().for_each(|seen| position.advance(*seen));
+                for seen in &seen {
+                    position.advance(*seen);
+                }
             }
         }
         self.printer.end_look()?;

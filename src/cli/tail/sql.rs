@@ -71,13 +71,13 @@ impl Sql {
     /// The numbers and marks of rows up to number `last` that have one of these marks, the highest first.
     pub(super) fn find(&self, last: i64, marks: impl Iterator<Item = u64>) -> String {
         let Self { table, mark, .. } = self;
-        let mut list = String::new();
+        let mut wanted = String::new();
         for (index, mark) in marks.enumerate() {
             // Writing to a String cannot fail.
-            let _ = write!(list, "{}'{mark}'", if index > 0 { ", " } else { "" });
+            let _ = write!(wanted, "{}'{mark}'", if index > 0 { ", " } else { "" });
         }
         format!(
-            "SELECT rowid, {mark} FROM {table} WHERE rowid <= {last} AND {mark} IN ({list}) ORDER BY rowid DESC LIMIT {SEEN_MAX}"
+            "SELECT rowid, {mark} FROM {table} WHERE rowid <= {last} AND {mark} IN ({wanted}) ORDER BY rowid DESC LIMIT {SEEN_MAX}"
         )
     }
 }
@@ -108,7 +108,7 @@ mod tests {
             )
         );
         assert_eq!(
-            sql.since(Duration::from_secs(60)).unwrap(),
+            sql.since(Duration::from_mins(1)).unwrap(),
             format!("{condition} AND event_time >= make_timestamp(epoch_us(now()) - 60000000)")
         );
         assert!(Sql::new(&schema(TableKind::Table), None).since(Duration::from_secs(1)).is_none());

@@ -135,8 +135,7 @@ fn of_command(text: &str, start: usize, at: usize) -> Place {
     let words = rest.split_whitespace().count() - usize::from(!word.is_empty());
     let wants = match (name, words) {
         ("\\d" | "\\d+" | "\\copy", 0) => Wants::Table,
-        ("\\i" | "\\o", 0) => Wants::File,
-        ("\\copy", 2..) => Wants::File,
+        ("\\i" | "\\o", 0) | ("\\copy", 2..) => Wants::File,
         _ => Wants::Nothing,
     };
     Place { start: at - word.len(), prefix: word.to_owned(), wants }
@@ -170,11 +169,11 @@ fn wants_table(before: &[Token<'_>]) -> bool {
     }
     let is_listed =
         |token: &&Token<'_>| matches!(token.kind, Kind::Word | Kind::Name) || token.is(',') || token.is('.');
-    let list =
+    let mut listed =
         before.iter().rev().take_while(is_listed).take_while(|token| {
             !NO_ALIAS.iter().any(|word| token.is_word(word) && *word != "as") && !token.is_word("and")
         });
-    last.is(',') && list.into_iter().any(|token| token.is_word("from"))
+    last.is(',') && listed.any(|token| token.is_word("from"))
 }
 
 /// A place in a string: the member of a JSON column behind `->` or `->>`, or in a function of JSON.

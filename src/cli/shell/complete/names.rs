@@ -15,7 +15,7 @@ use crate::proto::v1::{ListTablesRequest, TableInfo, TableRequest, TableSchema};
 /// Time that an answer may take.
 const WAIT_MAX: Duration = Duration::from_millis(1500);
 /// Time after which others may have made new tables.
-const FRESH_FOR: Duration = Duration::from_secs(60);
+const FRESH_FOR: Duration = Duration::from_mins(1);
 /// Names in one list.
 const NAMES_MAX: usize = 5000;
 /// Lists that are kept; with more, all are asked for again.
@@ -135,8 +135,7 @@ fn functions() -> String {
 fn properties(table: &str, column: &str, above: &[String]) -> String {
     let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
     let (table, column) = (quoted(table), quoted(column));
-    let path: String = above.iter().map(|member| format!(".\"{member}\"")).collect();
-    let path = path.replace('\'', "''");
+    let path = above.iter().fold(String::new(), |path, member| path + ".\"" + member + "\"").replace('\'', "''");
     format!(
         "SELECT DISTINCT unnest(json_keys({column}, '${path}')) AS key \
          FROM (SELECT {column} FROM {table} LIMIT {ROWS_MAX}) LIMIT {NAMES_MAX}"
