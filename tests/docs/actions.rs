@@ -1,6 +1,5 @@
 //! `docs/actions.md`: what ListActions of a running server tells, and the messages of `proto/` with their comments.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use arrow_flight::flight_service_client::FlightServiceClient;
@@ -183,15 +182,14 @@ fn capitalized(text: &str) -> String {
 #[test]
 fn every_message_and_field_has_a_comment() {
     let messages = Messages::new();
-    let mut missing = BTreeMap::new();
+    let mut missing = Vec::new();
     for file in &messages.files {
         for (at, message) in file.message_type.iter().enumerate() {
-            let fields = (0..message.field.len()).map(|number| vec![MESSAGE, index(at), FIELD, index(number)]);
-            for path in [vec![MESSAGE, index(at)]].into_iter().chain(fields) {
-                if comment(file, &path).is_empty() {
-                    missing.insert(path, message.name());
-                }
-            }
+            let whole = (message.name(), vec![MESSAGE, index(at)]);
+            let fields = message.field.iter().enumerate();
+            let fields = fields.map(|(number, field)| (field.name(), vec![MESSAGE, index(at), FIELD, index(number)]));
+            let silent = [whole].into_iter().chain(fields).filter(|(_, path)| comment(file, path).is_empty());
+            missing.extend(silent.map(|(name, _)| format!("{} {name}", message.name())));
         }
     }
     assert!(missing.is_empty(), "without a comment: {missing:?}");
