@@ -43,13 +43,18 @@ fn python_package() {
     }
     let python = tools::python("../../clients/python/tests/requirements.txt");
     let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/python");
+    let environment = python.to_str().expect("the target directory is UTF-8");
     for (arguments, failure) in [
         (&["ruff", "check", "--no-cache", "."][..], "ruff reports above what is wrong with clients/python"),
         (
             &["ruff", "format", "--no-cache", "--check", "."][..],
             "clients/python is not formatted: ruff format clients/python",
         ),
-        (&["pyright"][..], "pyright reports above what is wrong with the types of clients/python"),
+        // It looks at the environment that it is told, not at the one that it is in.
+        (
+            &["pyright", "--pythonpath", environment],
+            "pyright reports above what is wrong with the types of clients/python",
+        ),
         (&["pytest", "-q"][..], "pytest reports failures above"),
     ] {
         let mut tool = Command::new(&python);
