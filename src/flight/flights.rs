@@ -1,7 +1,7 @@
 //! Flights: what GetFlightInfo has made ready for a DoGet, under the id in its ticket. All of it is bounded in number and in
 //! time.
 //!
-//! * plans of queries. The ticket has the query's text too, so one that is gone is planned again;
+//! * plans of queries, with the values of their parameters. The ticket has the query's text too, so one that is gone is planned again;
 //! * queries that are being read, so that they can be cancelled;
 //! * results of statements that have run (DDL, DML, PIVOT). They can be read again until they expire.
 
@@ -14,7 +14,7 @@ use lru::LruCache;
 use uuid::Uuid;
 
 use crate::config;
-use crate::engine::{Canceller, Executed, Owner, Rows};
+use crate::engine::{Bound, Canceller, Executed, Owner, Rows};
 use crate::error::{Error, Result};
 
 /// The name of a flight.
@@ -33,10 +33,19 @@ pub(super) struct Flights {
 
 #[derive(Debug)]
 struct State {
-    plans: LruCache<Key, Rows>,
+    plans: LruCache<Key, Plan>,
     /// Bounded by the engine's threads, of which each has one.
     running: HashMap<Key, Canceller>,
     results: HashMap<Key, (Instant, Executed)>,
+}
+
+/// A query that waits for its DoGet.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// May have given way to another statement of its session by now.
+    pub(super) rows: Rows,
+    /// What to plan it with again.
+    pub(super) bound: Option<Bound>,
 }
 
 /// A query that is being read; forgotten when dropped.
@@ -57,15 +66,15 @@ impl Flights {
     }
 
     /// Keeps a query's plan for its DoGet; the oldest goes when there are too many.
-    pub(super) fn keep_plan(&self, rows: Rows, owner: Owner) -> FlightId {
+    pub(super) fn keep_plan(&self, plan: Plan, owner: Owner) -> FlightId {
         let id = Uuid::new_v4();
-        let evicted = self.lock().plans.push((id, owner), rows);
+        let evicted = self.lock().plans.push((id, owner), plan);
         drop(evicted);
         id
     }
 
     /// The plan of a flight, if it is still there.
-    pub(super) fn take_plan(&self, id: FlightId, owner: Owner) -> Option<Rows> {
+    pub(super) fn take_plan(&self, id: FlightId, owner: Owner) -> Option<Plan> {
         self.lock().plans.pop(&(id, owner))
     }
 

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::command::{self, Command, Statement};
 use super::encode::{schema_bytes, wire_schema};
+use super::flights::Plan;
 use super::prepared::Prepared;
 use super::ticket::{self, Query, Ticket};
 use super::{State, metadata, statement};
@@ -49,8 +50,9 @@ async fn table(state: &State, name: String, call: &Call) -> Result<(SchemaRef, T
 async fn query(state: &State, sql: String, bound: Option<Bound>, call: &Call) -> Result<(SchemaRef, Ticket, i64)> {
     if let Started::Rows(rows) = state.engine.query(sql.clone(), bound.clone(), call).await? {
         let schema = wire_schema(rows.schema());
-        let flight = Some(state.flights.keep_plan(rows, call.owner()));
-        let ticket = Query { sql, flight, transaction: call.transaction, bound: bound.is_some() };
+        let is_bound = bound.is_some();
+        let flight = Some(state.flights.keep_plan(Plan { rows, bound }, call.owner()));
+        let ticket = Query { sql, flight, transaction: call.transaction, bound: is_bound };
         return Ok((schema, Ticket::Query(ticket), -1));
     }
     let executed = statement::execute(state, sql, bound, call).await?;

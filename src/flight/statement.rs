@@ -4,7 +4,7 @@ use arrow::array::RecordBatch;
 use futures::StreamExt;
 
 use super::encode::Outgoing;
-use super::flights::FlightId;
+use super::flights::{FlightId, Plan};
 use super::ticket::{Query, Ticket};
 use super::{State, metadata};
 use crate::engine::{Bound, Call, Executed, Execution, Owner, Rows, Started};
@@ -24,24 +24,27 @@ pub(super) async fn get(state: &State, ticket: Ticket, call: Call) -> Result<Out
 
 /// Runs the plan that GetFlightInfo has made; plans again if it is gone.
 async fn run(state: &State, query: Query, call: Call) -> Result<Outgoing> {
+    let mut values = None;
     if let Some(id) = query.flight
-        && let Some(mut rows) = state.flights.take_plan(id, call.owner())
-        && rows.start(call.deadline)
+        && let Some(Plan { mut rows, bound }) = state.flights.take_plan(id, call.owner())
     {
-        return Ok(watched(state, id, call.owner(), rows));
+        if rows.start(call.deadline) {
+            return Ok(watched(state, id, call.owner(), rows));
+        }
+        values = bound;
     }
-    if query.bound {
+    if query.bound && values.is_none() {
         return Err(Error::not_found(
             "the ticket has expired (query.plans_expire), or was read: execute the statement again",
         ));
     }
     let call = call.within(query.transaction);
-    match state.engine.query(query.sql.clone(), None, &call).await? {
+    match state.engine.query(query.sql.clone(), values.clone(), &call).await? {
         Started::Rows(rows) => match query.flight {
             Some(id) => Ok(watched(state, id, call.owner(), rows)),
             None => Ok(rows.into()),
         },
-        Started::Change => Ok(execute(state, query.sql, None, &call).await?.into()),
+        Started::Change => Ok(execute(state, query.sql, values, &call).await?.into()),
     }
 }
 

@@ -248,3 +248,17 @@ def test_a_parameter_is_never_sql(adbc, table):
     text = f"'); DROP TABLE {table}; --"
     run(adbc, f"INSERT INTO {table} VALUES (?)", (text,))
     assert rows(adbc, f"SELECT s FROM {table} WHERE s = ?", (text,)) == [(text,)]
+
+
+def test_a_query_that_gave_way_to_another_keeps_its_values(adbc, table):
+    """With a temporary table, statements of a session take one connection in turn, and a plan waits for its DoGet."""
+    run(adbc, f"CREATE TEMP TABLE {table} AS FROM range(5) r(i)")
+    sql, wanted = f"SELECT i FROM {table} WHERE i < ? ORDER BY i", [(0,), (1,), (2,)]
+    with adbc.cursor() as cursor:
+        (partition,), _ = cursor.adbc_execute_partitions(sql, (3,))
+        assert scalar(adbc, f"SELECT count(*) FROM {table}") == 5
+        cursor.adbc_read_partition(partition)
+        assert cursor.fetchall() == wanted
+    with adbc.cursor() as cursor, refused(STATUS.NOT_FOUND, part="was read"):
+        cursor.adbc_read_partition(partition)
+    run(adbc, f"DROP TABLE {table}")
