@@ -441,6 +441,9 @@ fn endpoint(server: &str) -> Result<(Endpoint, bool)> {
 fn unreachable(server: &str, error: tonic::transport::Error) -> Error {
     let message = if let Some(cause) = tls_cause(&error) {
         format!("cannot trust {server}: {cause}{}", advice(cause))
+    } else if let Some(cause) = io_cause(&error).filter(|cause| server.starts_with("grpc+tls") && ends_early(cause)) {
+        // Such a server may have gone before it has said why.
+        format!("cannot speak TLS with {server} ({cause}): is it a server without TLS, for grpc://?")
     } else {
         let cause = match io_cause(&error) {
             Some(cause) if cause.kind() == io::ErrorKind::ConnectionRefused => String::new(),
@@ -450,6 +453,11 @@ fn unreachable(server: &str, error: tonic::transport::Error) -> Error {
         format!("cannot reach {server}{cause}: is the server running? start one with `merganser serve`")
     };
     Error::new(ErrorKind::Unavailable, message).with_source(error)
+}
+
+/// Whether the other end has gone in the middle of a greeting.
+fn ends_early(cause: &io::Error) -> bool {
+    matches!(cause.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof)
 }
 
 /// What to do about a server that is not trusted.

@@ -1,6 +1,7 @@
 """A person at a terminal: a pseudo-terminal with a program in it, and what its screen shows."""
 
 import os
+import re
 import time
 
 import pexpect
@@ -73,7 +74,7 @@ class Terminal:
         before = self.text().count(prompt)
         self.enter(text)
         self.wait(lambda: self.line() == prompt and self.text().count(prompt) > before, "the next prompt")
-        shown = self.text().split(prompt)[-2].strip()
+        shown = re.split(r"merganser\*?>", self.text())[-2].strip()
         return shown.removeprefix(text).strip()
 
     def end(self):
