@@ -22,7 +22,7 @@ const ANSWER_BYTES_MAX: usize = 4096;
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "Examples:\n  \
     merganser health 127.0.0.1:8816\n  \
-    merganser health --ready 127.0.0.1:8816 && echo \"send calls here\"")]
+    merganser health --ready 127.0.0.1:8816")]
 pub(super) struct Args {
     /// Address of the operations port, which the server has as ops.listen
     #[arg(value_name = "HOST:PORT", env = "MERGANSER_OPS_LISTEN")]
