@@ -143,9 +143,22 @@ impl Stream for Rows {
 
 impl Engine {
     /// Plans a query; answers once its columns are known, so that an error in the statement is a clean answer. It runs once for
-    /// each row of `bound`.
+    /// each row of `bound`, when its rows are wanted; until then it may give way to another statement of its session.
     pub async fn query(&self, sql: String, bound: Option<Bound>, call: &Call) -> Result<Started> {
+        self.begin_query(sql, bound, call, false).await
+    }
+
+    /// The same for a caller who wants the rows now: it never gives way before the first of them.
+    pub async fn query_now(&self, sql: String, bound: Option<Bound>, call: &Call) -> Result<Started> {
+        self.begin_query(sql, bound, call, true).await
+    }
+
+    async fn begin_query(&self, sql: String, bound: Option<Bound>, call: &Call, now: bool) -> Result<Started> {
         let (mut output, Input { schema, batches, starter }) = output::channel(self.0.result_buffer.queue_bytes());
+        let mut starter = Some(starter);
+        if now && let Some(starter) = starter.take() {
+            starter.start(None);
+        }
         let (call, tracked) = self.track_query(&sql, call);
         let own = tracked.clone();
         let produce = move |work: Result<Work>| {
@@ -182,9 +195,7 @@ impl Engine {
         };
         let meter = Meter::new(&self.0.query);
         Ok(match schema {
-            Some(schema) => {
-                Started::Rows(Rows { schema, batches, starter: Some(starter), meter, overdue, ended: false, cancel })
-            }
+            Some(schema) => Started::Rows(Rows { schema, batches, starter, meter, overdue, ended: false, cancel }),
             None => Started::Change,
         })
     }

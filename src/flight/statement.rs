@@ -11,9 +11,6 @@ use crate::engine::{Bound, Call, Executed, Execution, Owner, Rows, Started};
 use crate::error::{Error, Result};
 use crate::{batch, ingest};
 
-/// How often a query is planned again that gives way to other statements of its session.
-const PLANS_AGAIN_MAX: usize = 32;
-
 /// The rows of a ticket.
 pub(super) async fn get(state: &State, ticket: Ticket, call: Call) -> Result<Outgoing> {
     match ticket {
@@ -36,27 +33,19 @@ async fn run(state: &State, query: Query, call: Call) -> Result<Outgoing> {
         }
         values = bound;
     }
-    let gone =
-        || Error::not_found("the ticket has expired (query.plans_expire), or was read: execute the statement again");
     if query.bound && values.is_none() {
-        return Err(gone());
+        return Err(Error::not_found(
+            "the ticket has expired (query.plans_expire), or was read: execute the statement again",
+        ));
     }
     let call = call.within(query.transaction);
-    for _ in 0..PLANS_AGAIN_MAX {
-        match state.engine.query(query.sql.clone(), values.clone(), &call).await? {
-            Started::Rows(mut rows) => {
-                if rows.start(call.deadline) {
-                    return Ok(match query.flight {
-                        Some(id) => watched(state, id, call.owner(), rows),
-                        None => rows.into(),
-                    });
-                }
-                // It gave way to another statement of its session in the meantime.
-            }
-            Started::Change => return Ok(execute(state, query.sql, values, &call).await?.into()),
-        }
+    match state.engine.query_now(query.sql.clone(), values.clone(), &call).await? {
+        Started::Rows(rows) => match query.flight {
+            Some(id) => Ok(watched(state, id, call.owner(), rows)),
+            None => Ok(rows.into()),
+        },
+        Started::Change => Ok(execute(state, query.sql, values, &call).await?.into()),
     }
-    Err(gone())
 }
 
 /// The rows of a query that can be cancelled by its flight while it is read.

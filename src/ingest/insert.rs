@@ -18,7 +18,8 @@ pub async fn insert(
     bound: Option<Bound>,
     call: &Call,
 ) -> Result<Outcome> {
-    let Started::Rows(mut rows) = engine.query(insert.source, bound, call).await? else {
+    // In a transaction both use one connection: the query has to have begun, or the ingest takes it away.
+    let Started::Rows(mut rows) = engine.query_now(insert.source, bound, call).await? else {
         return Err(Error::precondition(format!(
             "the query of an INSERT into {} must not change anything itself",
             insert.table
@@ -40,8 +41,6 @@ pub async fn insert(
         on_duplicate: if insert.replace { OnDuplicate::Replace } else { OnDuplicate::Skip },
         ..Request::create(Some(insert.kind), &insert.table)
     };
-    // In a transaction both use one connection: the query has to have begun, or the ingest takes it away.
-    rows.start(call.deadline);
     let mut ingest = Ingest::open(engine, budget, request, &schema, call).await?;
     while let Some(batch) = rows.next().await {
         let batch = RecordBatch::try_new(Arc::clone(&schema), batch?.columns().to_vec())?;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 
-use crate::cli::ingest::progress::rate;
+use crate::cli::ingest::progress::{rate, style};
 use crate::cli::output::{self, thousands};
 
 const BAR: &str = "{bar:30} {percent:>3}%  {msg}  {eta} left";
@@ -76,13 +76,10 @@ impl Drop for Progress {
     }
 }
 
-fn style(template: &str) -> ProgressStyle {
-    // A template that does not parse is a bug, and no reason to stop an export.
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
-}
-
 #[cfg(test)]
 mod tests {
+    use indicatif::ProgressStyle;
+
     use super::*;
 
     #[test]

@@ -142,8 +142,9 @@ pub(in crate::cli) fn rate(rows: u64, seconds: f64) -> u64 {
     rate
 }
 
-fn style(template: &str) -> ProgressStyle {
-    // A template that does not parse is a bug, and no reason to stop an import.
+/// How a bar looks.
+pub(in crate::cli) fn style(template: &str) -> ProgressStyle {
+    // A template that does not parse is a bug, and no reason to stop the work.
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
