@@ -100,9 +100,9 @@ def resident_mib(server):
     return int(status.split("VmRSS:")[1].split()[0]) // 1024
 
 
-@pytest.fixture
-def quiet(server):
-    """The server, which answers others and has not grown at the end."""
+@contextlib.contextmanager
+def unmoved(server):
+    """The server answers others, and has not grown at the end."""
     with server.flight() as client:
         one(client)
         before = resident_mib(server)
@@ -112,6 +112,12 @@ def quiet(server):
     with server.flight() as client:
         one(client)
     assert grown < MEMORY_MIB, f"{grown} MiB more"
+
+
+@pytest.fixture
+def quiet(server):
+    with unmoved(server):
+        yield server
 
 
 def one(client):
@@ -170,12 +176,13 @@ def test_empty_data_without_an_end(quiet):
         client.send_while_open(frame(DATA, 0, 1) * 1000, 1000)
 
 
-def test_a_result_that_is_never_read(quiet):
+def test_a_result_that_is_never_read(server_factory):
     """A window of nothing: the query waits, and holds no more than its buffer."""
     settings = struct.pack(">HI", INITIAL_WINDOW, 0)
-    with contextlib.ExitStack() as stack:
+    server = server_factory("--memory", "--set", "query.result_buffer=8MiB")
+    with unmoved(server), contextlib.ExitStack() as stack:
         for _ in range(10):
-            client = stack.enter_context(Abuser(quiet, settings))
+            client = stack.enter_context(Abuser(server, settings))
             client.send(frame(HEADERS, END_HEADERS, 1, call("DoGet")))
             client.send(frame(DATA, END_STREAM, 1, ticket("SELECT range, repeat('x', 100) FROM range(10000000)")))
         client.read(2)
