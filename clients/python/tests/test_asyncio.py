@@ -24,6 +24,7 @@ def test_calls():
     async def work(engine):
         assert await engine.create_events_table("ev", [event(1), event(2)]) == 2
         assert await engine.append_events_table("ev", [event(2), event(3)]) == 1
+        assert await engine.append_events_table("ev", [event(2)], on_duplicate="replace") == 1
         assert await engine.execute_scalar("SELECT count(*) FROM ev WHERE insert_id <> ?", ["evt_1"]) == 2
         relation = (await engine.execute("FROM ev")).filter("insert_id <> 'evt_1'").project("insert_id").order("1 DESC")
         assert await relation.fetchall() == [("evt_3",), ("evt_2",)]

@@ -48,6 +48,30 @@ def test_keys_are_stored_once_and_counted(engine):
     assert engine.execute_scalar("SELECT count(*) FROM ev") == 3
 
 
+def test_rows_with_known_keys_replace_others_if_they_are_to(engine):
+    rows = [profile(1, properties={"n": 1}), profile(2), profile(1, properties={"n": 2})]
+    assert engine.create_profiles_table("pr", rows, on_duplicate="replace") == 2
+    number = "SELECT (properties->>'$.n')::INTEGER FROM pr WHERE distinct_id = 'user_1'"
+    assert engine.execute_scalar(number) == 2
+    assert engine.append_profiles_table("pr", [profile(1, properties={"n": 3}), profile(3)], on_duplicate="replace") == 2
+    assert engine.execute_scalar(number) == 3
+    assert engine.append_profiles_table("pr", [profile(1, properties={"n": 4})]) == 0
+    assert engine.execute_scalar(number) == 3
+    assert engine.get_metadata("pr").row_count == 3
+    engine.create_events_table("ev", [event(1)])
+    assert engine.append_events_table("ev", [event(1, event_name="Refund")], on_duplicate="replace") == 1
+    assert engine.execute_scalar("SELECT event_name FROM ev") == "Refund"
+
+
+def test_rows_with_known_keys_fail_if_they_are_to(engine):
+    engine.create_events_table("ev", [event(1)])
+    with pytest.raises(InvalidDataError, match=r'nothing is stored: row 2: insert_id: "evt_1" is already in table ev'):
+        engine.append_events_table("ev", [event(2), event(1)], on_duplicate="error")
+    assert engine.get_metadata("ev").row_count == 1
+    with pytest.raises(InvalidDataError, match="`replaced` is not"):
+        engine.append_events_table("ev", [event(2)], on_duplicate="replaced")
+
+
 @pytest.mark.parametrize("make", [pd.DataFrame, lambda rows: pl.DataFrame(rows), lambda rows: pa.Table.from_pylist(rows)])
 def test_frames_and_arrow_data(engine, make):
     rows = [event(number, event_time=NOW + timedelta(seconds=number)) for number in range(1000)]

@@ -21,8 +21,9 @@ class _Plain:
 class FetchResult(_Plain):
     """A fetch that is done, and durable.
 
-    ``rows`` are new in the table, of the ``fetched_rows`` that Mixpanel sent; the others have a key that was known. ``bytes``
-    are those of the answers, most often compressed. ``retries`` counts the attempts that failed on the way.
+    ``rows`` are stored, of the ``fetched_rows`` that Mixpanel sent; the others have a key that was known. With
+    ``on_duplicate="replace"``, those that took the place of others count. ``bytes`` are those of the answers, most often
+    compressed. ``retries`` counts the attempts that failed on the way.
     """
 
     table: str

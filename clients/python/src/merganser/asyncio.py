@@ -22,7 +22,7 @@ from merganser._put import ProgressCallback
 from merganser._status import Params
 from merganser.relation import Relation
 from merganser.storage import StorageEngine
-from merganser.types import SQLResult, TableInfo, TableKind, TableMetadata, TableSchema
+from merganser.types import OnDuplicate, SQLResult, TableInfo, TableKind, TableMetadata, TableSchema
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -126,13 +126,15 @@ class AsyncStorageEngine:
         metadata: TableMetadata | None = None,
         progress_callback: ProgressCallback | None = None,
         batch_size: int | None = None,
+        *,
+        on_duplicate: OnDuplicate = "skip",
     ) -> int:
         """Makes a table of events of ``data``, which may be an asynchronous iterable of dicts, too.
 
         Other sources, and ``progress_callback``, are called in a thread.
         """
         method = self._engine.create_events_table
-        return await self._ingest(method, name, data, metadata, progress_callback, batch_size)
+        return await self._ingest(method, name, data, metadata, progress_callback, batch_size, on_duplicate=on_duplicate)
 
     async def create_profiles_table(
         self,
@@ -141,10 +143,12 @@ class AsyncStorageEngine:
         metadata: TableMetadata | None = None,
         progress_callback: ProgressCallback | None = None,
         batch_size: int | None = None,
+        *,
+        on_duplicate: OnDuplicate = "skip",
     ) -> int:
         """Makes a table of profiles; see ``create_events_table``."""
         method = self._engine.create_profiles_table
-        return await self._ingest(method, name, data, metadata, progress_callback, batch_size)
+        return await self._ingest(method, name, data, metadata, progress_callback, batch_size, on_duplicate=on_duplicate)
 
     async def append_events_table(
         self,
@@ -153,10 +157,12 @@ class AsyncStorageEngine:
         metadata: TableMetadata | None = None,
         progress_callback: ProgressCallback | None = None,
         batch_size: int | None = None,
+        *,
+        on_duplicate: OnDuplicate = "skip",
     ) -> int:
         """Adds to a table of events; see ``create_events_table``."""
         method = self._engine.append_events_table
-        return await self._ingest(method, name, data, metadata, progress_callback, batch_size)
+        return await self._ingest(method, name, data, metadata, progress_callback, batch_size, on_duplicate=on_duplicate)
 
     async def append_profiles_table(
         self,
@@ -165,15 +171,17 @@ class AsyncStorageEngine:
         metadata: TableMetadata | None = None,
         progress_callback: ProgressCallback | None = None,
         batch_size: int | None = None,
+        *,
+        on_duplicate: OnDuplicate = "skip",
     ) -> int:
         """Adds to a table of profiles; see ``create_events_table``."""
         method = self._engine.append_profiles_table
-        return await self._ingest(method, name, data, metadata, progress_callback, batch_size)
+        return await self._ingest(method, name, data, metadata, progress_callback, batch_size, on_duplicate=on_duplicate)
 
-    async def _ingest(self, method: Callable[..., int], name: str, data: Any, *rest: Any) -> int:
+    async def _ingest(self, method: Callable[..., int], name: str, data: Any, *rest: Any, on_duplicate: OnDuplicate) -> int:
         if isinstance(data, AsyncIterable):
             data = _rows(data, asyncio.get_running_loop())
-        return await self._calls.run(method, name, data, *rest)
+        return await self._calls.run(method, name, data, *rest, on_duplicate=on_duplicate)
 
     async def list_tables(self, kind: TableKind | Literal["all"] | None = None, name_like: str | None = None) -> list[TableInfo]:
         """The tables of events and profiles by name, or those of another kind, or all."""
@@ -193,7 +201,7 @@ class AsyncStorageEngine:
 
     async def drop_table(self, table: str, *, if_exists: bool = False) -> None:
         """Drops a table with its metadata."""
-        await self._calls.run(lambda: self._engine.drop_table(table, if_exists=if_exists))
+        await self._calls.run(self._engine.drop_table, table, if_exists=if_exists)
 
 
 class AsyncRelation:
@@ -265,12 +273,12 @@ class _Calls:
     def close(self) -> None:
         self._threads.shutdown(wait=False)
 
-    async def run(self, call: Callable[..., _T], /, *arguments: Any) -> _T:
+    async def run(self, call: Callable[..., _T], /, *arguments: Any, **named: Any) -> _T:
         """Runs a call in a thread. Who cancels it waits until it has ended: nothing goes on behind one's back."""
         cancellation = _cancel.Cancellation()
         context = contextvars.copy_context()
         context.run(_cancel.current.set, cancellation)
-        future = asyncio.get_running_loop().run_in_executor(self._threads, lambda: context.run(call, *arguments))
+        future = asyncio.get_running_loop().run_in_executor(self._threads, lambda: context.run(call, *arguments, **named))
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:

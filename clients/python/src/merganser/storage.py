@@ -31,6 +31,7 @@ from merganser.relation import Ran, Relation, nested
 from merganser.types import (
     ColumnInfo,
     ManagedKind,
+    OnDuplicate,
     SQLResult,
     TableInfo,
     TableKind,
@@ -194,14 +195,17 @@ class StorageEngine:
         metadata: TableMetadata | None = None,
         progress_callback: ProgressCallback | None = None,
         batch_size: int | None = None,
+        *,
+        on_duplicate: OnDuplicate = "skip",
     ) -> int:
-        """Makes a table of events of ``data`` and answers how many rows are stored; those with a known key are not.
+        """Makes a table of events of ``data`` and answers how many rows are stored.
 
         ``data`` is an iterable of dicts, Arrow data (a table, a reader, a dataset), or a data frame of pandas or polars. It is
         streamed; if it raises, nothing is stored. ``progress_callback`` is called with the rows stored so far after each
-        batch, of ``batch_size`` rows.
+        batch, of ``batch_size`` rows. A row whose key is known, from the table or from ``data``, is left out, unless
+        ``on_duplicate`` is ``"replace"``, with which the last one stays, or ``"error"``, with which nothing is stored.
         """
-        return self._ingest("events", "create", name, data, metadata, progress_callback, batch_size)
+        return self._ingest("events", "create", name, data, metadata, progress_callback, batch_size, on_duplicate)
 
     def create_profiles_table(
         self,
@@ -210,9 +214,11 @@ class StorageEngine:
         metadata: TableMetadata | None = None,
         progress_callback: ProgressCallback | None = None,
         batch_size: int | None = None,
+        *,
+        on_duplicate: OnDuplicate = "skip",
     ) -> int:
         """Makes a table of profiles; see ``create_events_table``."""
-        return self._ingest("profiles", "create", name, data, metadata, progress_callback, batch_size)
+        return self._ingest("profiles", "create", name, data, metadata, progress_callback, batch_size, on_duplicate)
 
     def append_events_table(
         self,
@@ -221,9 +227,11 @@ class StorageEngine:
         metadata: TableMetadata | None = None,
         progress_callback: ProgressCallback | None = None,
         batch_size: int | None = None,
+        *,
+        on_duplicate: OnDuplicate = "skip",
     ) -> int:
         """Adds to a table of events; see ``create_events_table``."""
-        return self._ingest("events", "append", name, data, metadata, progress_callback, batch_size)
+        return self._ingest("events", "append", name, data, metadata, progress_callback, batch_size, on_duplicate)
 
     def append_profiles_table(
         self,
@@ -232,9 +240,11 @@ class StorageEngine:
         metadata: TableMetadata | None = None,
         progress_callback: ProgressCallback | None = None,
         batch_size: int | None = None,
+        *,
+        on_duplicate: OnDuplicate = "skip",
     ) -> int:
         """Adds to a table of profiles; see ``create_events_table``."""
-        return self._ingest("profiles", "append", name, data, metadata, progress_callback, batch_size)
+        return self._ingest("profiles", "append", name, data, metadata, progress_callback, batch_size, on_duplicate)
 
     def _ingest(
         self,
@@ -245,6 +255,7 @@ class StorageEngine:
         metadata: TableMetadata | None,
         progress: ProgressCallback | None,
         batch_size: int | None,
+        on_duplicate: OnDuplicate,
     ) -> int:
         client = self._open_client()
         _check_name(name)
@@ -252,11 +263,12 @@ class StorageEngine:
             raise InvalidDataError(f"batch_size must be at least 1, got {batch_size}")
         if progress is not None and batch_size is None:
             batch_size = PROGRESS_ROWS
-        command: dict[str, Any] = {"kind": kind, "table": name, "mode": mode}
+        command: dict[str, Any] = {"kind": kind, "table": name, "mode": mode, "on_duplicate": on_duplicate}
         if metadata is not None:
             command["metadata"] = _ingest_metadata(kind, metadata)
         source = source_of(kind, data, batch_size)
-        return put(client.flight, command, source.schema, source.batches, progress)["rows_inserted"]
+        result = put(client.flight, command, source.schema, source.batches, progress)
+        return result["rows_inserted"] + result["rows_replaced"]
 
     # --- queries ---
 

@@ -13,6 +13,9 @@ ManagedKind: TypeAlias = Literal["events", "profiles"]
 TableKind: TypeAlias = Literal["events", "profiles", "table", "view"]
 """The kinds of table that there are."""
 
+OnDuplicate: TypeAlias = Literal["skip", "replace", "error"]
+"""What becomes of a row whose key is known: it is left out, takes the other's place, or fails the ingest."""
+
 
 @dataclass(frozen=True)
 class TableMetadata:

@@ -17,11 +17,10 @@ from merganser._mixpanel.tally import Tally
 from merganser._results import ColumnStats, EventCount, FetchResult, PropertyValue, Summary
 from merganser.errors import InvalidDataError
 from merganser.storage import StorageEngine
-from merganser.types import SQLResult, TableInfo, TableMetadata, TableSchema
+from merganser.types import OnDuplicate, SQLResult, TableInfo, TableMetadata, TableSchema
 
 if TYPE_CHECKING:
     import pandas as pd
-    import pyarrow as pa
 
     from merganser._mixpanel.fetch import Source
 
@@ -111,13 +110,14 @@ class Workspace:
         events: Sequence[str] | str | None = None,
         where: str | None = None,
         append: bool = False,
+        on_duplicate: OnDuplicate = "skip",
         progress: bool = True,
     ) -> FetchResult:
         """Fetches the events of the days from ``from_date`` to ``to_date``, both included, into a new table ``name``.
 
         ``events`` are the names of those that are wanted, ``where`` is an expression of Mixpanel. With ``append`` the table is
         there, and only events that it does not have are added: an event is known by its ``$insert_id``, and without one by its
-        content.
+        content. With ``on_duplicate="replace"`` it takes the place of the one that is known.
 
         The days are downloaded several at a time, each as often as it takes (``FetchLimits``), and go into the server as they
         come. All of them are stored, or nothing is, and a ``FetchError`` names the day and the reason. ``progress`` shows a bar
@@ -140,7 +140,7 @@ class Workspace:
             filter_where=where,
         )
         store = self.storage.append_events_table if append else self.storage.create_events_table
-        return self._fetch(name, Export(first, last, names, where), metadata, store, "days", progress)
+        return self._fetch(name, Export(first, last, names, where), metadata, store, on_duplicate, "days", progress)
 
     def fetch_profiles(
         self,
@@ -150,10 +150,12 @@ class Workspace:
         cohort_id: int | None = None,
         output_properties: Sequence[str] | None = None,
         append: bool = False,
+        on_duplicate: OnDuplicate = "skip",
         progress: bool = True,
     ) -> FetchResult:
         """Fetches profiles into a new table ``name``; with ``append``, those that the table does not have into one that is there.
 
+        With ``on_duplicate="replace"``, those that it has are replaced, too, so that it is as Mixpanel is now.
         ``where`` is an expression of Mixpanel, ``cohort_id`` a cohort that they are in, ``output_properties`` the properties
         that are wanted. All of them are stored, or nothing is; see ``fetch_events``.
         """
@@ -161,14 +163,16 @@ class Workspace:
 
         metadata = TableMetadata(type="profiles", fetched_at=datetime.now(timezone.utc), filter_where=where)
         store = self.storage.append_profiles_table if append else self.storage.create_profiles_table
-        return self._fetch(name, Engage(where, cohort_id, output_properties), metadata, store, "pages", progress)
+        source = Engage(where, cohort_id, output_properties)
+        return self._fetch(name, source, metadata, store, on_duplicate, "pages", progress)
 
     def _fetch(
         self,
         name: str,
         source: Source,
         metadata: TableMetadata,
-        store: Callable[[str, pa.RecordBatchReader, TableMetadata], int],
+        store: Callable[..., int],
+        on_duplicate: OnDuplicate,
         parts: str,
         progress: bool,
     ) -> FetchResult:
@@ -181,7 +185,7 @@ class Workspace:
             bar = stack.enter_context(Bar(f"Fetching {name}", parts)) if progress else None
             tally = Tally(bar)
             fetch = stack.enter_context(contextlib.closing(Fetch(source, account, self._limits, tally)))
-            rows = store(name, fetch.reader(), metadata)
+            rows = store(name, fetch.reader(), metadata, on_duplicate=on_duplicate)
         fetched_at = metadata.fetched_at or datetime.now(timezone.utc)
         return FetchResult(
             table=name,

@@ -9,7 +9,7 @@ from datetime import date, datetime, timezone
 
 import pytest
 from rich.console import Console
-from support import Server
+from support import Server, profile
 
 from merganser import AuthError, InvalidDataError, MerganserError, TableExistsError, TableNotFoundError
 from merganser._mixpanel.bar import Bar
@@ -152,6 +152,25 @@ def test_profiles_are_fetched_into_a_table(ws, api):
     assert ws.sql_scalar("SELECT properties::VARCHAR FROM people WHERE distinct_id = 'user-3'") == '{"$name": "N3","score": 3.10}'
     assert ws.storage.get_metadata("people").filter_where == "w"
     assert ws.fetch_profiles("people", append=True, progress=False).rows == 0
+
+
+def test_profiles_that_are_known_are_replaced_if_they_are_to(ws):
+    name = "SELECT properties->>'$.\"$name\"' FROM people WHERE distinct_id = 'user-3'"
+    with StandIn(profiles=30, page_size=7) as server, hosts_of(server):
+        ws.storage.create_profiles_table("people", [profile(3, distinct_id="user-3", properties={"$name": "old"})])
+        assert ws.fetch_profiles("people", append=True, progress=False).rows == 29
+        assert ws.sql_scalar(name) == "old"
+        result = ws.fetch_profiles("people", append=True, on_duplicate="replace", progress=False)
+        assert (result.rows, result.fetched_rows) == (30, 30)
+        assert ws.sql_scalar(name) == "N3"
+        assert ws.sql_scalar("SELECT count(*) FROM people") == 30
+
+
+def test_events_that_are_known_are_replaced_if_they_are_to(ws, api):
+    ws.fetch_events("e", **DAYS)
+    ws.sql_rows("INSERT OR REPLACE INTO e SELECT * REPLACE ('old' AS event_name) FROM e")
+    assert ws.fetch_events("e", **DAYS, append=True, on_duplicate="replace").rows == 2000
+    assert "old" not in [count.event for count in ws.events("e")]
 
 
 def test_a_fetch_that_is_interrupted_stores_nothing(ws):
