@@ -42,7 +42,7 @@ class Workspace:
     ``credentials`` are those of a service account; what they leave open is in ``MP_USERNAME``, ``MP_SECRET``,
     ``MP_PROJECT_ID`` and ``MP_REGION``. Only a fetch needs them. ``storage`` is the engine below, for all else.
 
-    A workspace may be used from several threads: in async code, ``await asyncio.to_thread(ws.fetch_events, ...)``.
+    A workspace may be used from several threads. ``merganser.asyncio.AsyncWorkspace`` is its twin for async code.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The README's section on Mixpanel is true: it runs against the stand-in, and prints what the box shows."""
+"""What the README shows of Mixpanel is true: it runs against the stand-in, and prints what the boxes show."""
 
 import contextlib
 import io
@@ -17,8 +17,11 @@ def test_readme(tmp_path, monkeypatch):
     monkeypatch.setenv("MP_USERNAME", mixpanel.USERNAME)
     monkeypatch.setenv("MP_SECRET", mixpanel.SECRET)
     monkeypatch.setenv("MP_PROJECT_ID", mixpanel.PROJECT)
-    [(code, expected)] = re.findall(r"```py\n(.*?)```\n```text\n(.*?)```", README.read_text(), re.DOTALL)
-    printed = io.StringIO()
-    with StandIn() as server, hosts_of(server), contextlib.redirect_stdout(printed):
-        exec(compile(code, README.name, "exec"), {})
-    assert printed.getvalue() == expected
+    blocks = re.findall(r"```py\n(.*?)```\n```text\n(.*?)```", README.read_text(), re.DOTALL)
+    assert len(blocks) == README.read_text().count("```py\n") == 2
+    with StandIn() as server, hosts_of(server):
+        for code, expected in blocks:
+            printed = io.StringIO()
+            with contextlib.redirect_stdout(printed):
+                exec(compile(code, README.name, "exec"), {})
+            assert printed.getvalue() == expected

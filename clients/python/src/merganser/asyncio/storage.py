@@ -1,25 +1,19 @@
-"""``AsyncStorageEngine``: the engine for programs that run on asyncio.
-
-It is the engine itself, whose calls run in threads, so that they are the same calls with the same answers. A task that is
-cancelled cancels its statement at the server, or stores nothing of its ingest, and ends only when that has been done.
-"""
+"""``AsyncStorageEngine``: the engine for programs that run on asyncio."""
 
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import os
-from collections.abc import AsyncIterable, Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterable, Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 
-from merganser import _cancel
-from merganser._client import CONNECTIONS_MAX, Pem
+from merganser._client import Pem
 from merganser._put import ProgressCallback
 from merganser._status import Params
+from merganser.asyncio._calls import Calls, rows_of
 from merganser.relation import Relation
 from merganser.storage import StorageEngine
 from merganser.types import OnDuplicate, SQLResult, TableInfo, TableKind, TableMetadata, TableSchema
@@ -28,12 +22,6 @@ if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
 
-_T = TypeVar("_T")
-
-ROWS_AT_ONCE = 512
-"""Rows that are taken from an asynchronous source before the thread that sends them goes on."""
-_ASK_SECONDS = 0.05
-
 
 class AsyncStorageEngine:
     """A ``StorageEngine`` whose calls are awaited; make one with ``open``, ``ephemeral``, ``memory`` or ``connect``.
@@ -41,9 +29,9 @@ class AsyncStorageEngine:
     Calls run side by side, as many as an engine may have statements open; more wait.
     """
 
-    def __init__(self, engine: StorageEngine) -> None:
+    def __init__(self, engine: StorageEngine, calls: Calls | None = None) -> None:
         self._engine = engine
-        self._calls = _Calls()
+        self._calls = calls or Calls()
 
     @classmethod
     async def open(cls, path: str | os.PathLike[str], *, read_only: bool = False) -> AsyncStorageEngine:
@@ -180,7 +168,7 @@ class AsyncStorageEngine:
 
     async def _ingest(self, method: Callable[..., int], name: str, data: Any, *rest: Any, on_duplicate: OnDuplicate) -> int:
         if isinstance(data, AsyncIterable):
-            data = _rows(data, asyncio.get_running_loop())
+            data = rows_of(data, asyncio.get_running_loop())
         return await self._calls.run(method, name, data, *rest, on_duplicate=on_duplicate)
 
     async def list_tables(self, kind: TableKind | Literal["all"] | None = None, name_like: str | None = None) -> list[TableInfo]:
@@ -207,7 +195,7 @@ class AsyncStorageEngine:
 class AsyncRelation:
     """A ``Relation`` whose rows are awaited."""
 
-    def __init__(self, relation: Relation, calls: _Calls) -> None:
+    def __init__(self, relation: Relation, calls: Calls) -> None:
         self._relation = relation
         self._calls = calls
 
@@ -262,52 +250,3 @@ class AsyncRelation:
     async def close(self) -> None:
         """Ends a statement whose rows were not read to the end."""
         await self._calls.run(self._relation.close)
-
-
-class _Calls:
-    """The threads that calls run in."""
-
-    def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(CONNECTIONS_MAX, thread_name_prefix="merganser")
-
-    def close(self) -> None:
-        self._threads.shutdown(wait=False)
-
-    async def run(self, call: Callable[..., _T], /, *arguments: Any, **named: Any) -> _T:
-        """Runs a call in a thread. Who cancels it waits until it has ended: nothing goes on behind one's back."""
-        cancellation = _cancel.Cancellation()
-        context = contextvars.copy_context()
-        context.run(_cancel.current.set, cancellation)
-        future = asyncio.get_running_loop().run_in_executor(self._threads, lambda: context.run(call, *arguments, **named))
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            # Asked again until it ends: a statement that has not quite begun does not hear.
-            while not future.done():
-                cancellation.ask()
-                await asyncio.wait([future], timeout=_ASK_SECONDS)
-            if not future.cancelled():
-                # Nobody is there to hear of it.
-                future.exception()
-            raise
-
-
-def _rows(source: AsyncIterable[Any], loop: asyncio.AbstractEventLoop) -> Iterator[Any]:
-    """The rows of an asynchronous source, for a thread."""
-    rows = source.__aiter__()
-
-    async def some() -> tuple[Sequence[Any], bool]:
-        taken: list[Any] = []
-        while len(taken) < ROWS_AT_ONCE:
-            try:
-                taken.append(await rows.__anext__())
-            except StopAsyncIteration:
-                return taken, True
-        return taken, False
-
-    ended = False
-    while not ended:
-        future = asyncio.run_coroutine_threadsafe(some(), loop)
-        with _cancel.calling(future.cancel):
-            taken, ended = future.result()
-        yield from taken
