@@ -55,14 +55,14 @@ class Engage:
     async def run(self, api: Api, handover: Handover) -> None:
         """Gets the first page, which says how many there are, then the others, and hands each over."""
         await handover.place()
-        first, spool = await api.get("page 0", lambda: self._download(api, None, 0))
+        first, spool = await api.get("page 0", lambda: self._download(api, handover, None, 0))
         query = _query_of(first)
         api.tally.expect(query.pages)
         handover.give(spool)
 
         async def work(page: int) -> None:
             await handover.place()
-            _, spool = await api.get(f"page {page}", lambda: self._download(api, query, page))
+            _, spool = await api.get(f"page {page}", lambda: self._download(api, handover, query, page))
             handover.give(spool)
 
         concurrency = min(api.limits.concurrency, ENGAGE_CONCURRENCY)
@@ -80,7 +80,7 @@ class Engage:
             form |= {"session_id": query.session_id, "page": str(page)}
         return form
 
-    async def _download(self, api: Api, query: _Query | None, page: int) -> tuple[_Page, Spool]:
+    async def _download(self, api: Api, handover: Handover, query: _Query | None, page: int) -> tuple[_Page, Spool]:
         body = bytearray()
         account = api.account
         request = {"params": {"project_id": account.project_id}, "data": self._form(query, page)}
@@ -98,9 +98,9 @@ class Engage:
                 rows.push(bytes(profile))
             except LineError as error:
                 raise BrokenError(f"result {number} is no profile: {error}") from None
-        spool = Spool(rows)
+        spool = handover.spool(rows)
         try:
-            spool.finish()
+            await spool.finish()
         except BaseException:
             spool.close()
             raise

@@ -55,7 +55,7 @@ class Export:
 
         async def work(span: Span) -> None:
             await handover.place()
-            handover.give(await api.get(str(span), lambda: self._download(api, span)))
+            handover.give(await api.get(str(span), lambda: self._download(api, handover, span)))
 
         await for_each(parts, min(api.limits.concurrency, len(parts)), work)
 
@@ -67,9 +67,9 @@ class Export:
             query["where"] = self.where
         return query
 
-    async def _download(self, api: Api, span: Span) -> Spool:
+    async def _download(self, api: Api, handover: Handover, span: Span) -> Spool:
         rows = EventRows()
-        spool = Spool(rows)
+        spool = handover.spool(rows)
         try:
             url = api.account.hosts.export
             number = 0
@@ -80,9 +80,9 @@ class Export:
                         number += 1
                         if line and not line.isspace():
                             _push(rows, line, number)
-                    spool.write_if_full()
+                    await spool.write_if_full()
                 size = response.num_bytes_downloaded
-            spool.finish()
+            await spool.finish()
         except BaseException:
             spool.close()
             raise

@@ -15,6 +15,7 @@ from merganser._mixpanel.api import Api
 from merganser._mixpanel.credentials import Account
 from merganser._mixpanel.handover import Handover
 from merganser._mixpanel.limits import FetchLimits
+from merganser._mixpanel.room import Room
 from merganser._mixpanel.tally import Tally
 from merganser.errors import QueryCancelled
 
@@ -88,7 +89,7 @@ class Fetch:
     async def _download(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
-        self._handover = Handover(self._limits.concurrency, self._tally)
+        self._handover = Handover(Room(self._limits.concurrency, self._limits.disk_bytes), self._tally)
         self._started.set()
         async with Api(self._account, self._limits, self._tally) as api:
             await self._source.run(api, self._handover)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import queue
 from collections.abc import Iterator
@@ -10,6 +9,8 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from merganser._mixpanel.limits import KEEP_ALIVE_SECONDS
+from merganser._mixpanel.room import Room
+from merganser._mixpanel.rows import Rows
 from merganser._mixpanel.spool import Spool
 from merganser._mixpanel.tally import Tally
 
@@ -17,16 +18,19 @@ from merganser._mixpanel.tally import Tally
 class Handover:
     """Parts on their way to the server. A part has a place from before it is downloaded until its rows are sent."""
 
-    def __init__(self, places: int, tally: Tally) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._places = asyncio.Semaphore(places)
+    def __init__(self, room: Room, tally: Tally) -> None:
+        self._room = room
         # It has at most as many items as there are places, and the end.
         self._ready: queue.SimpleQueue[Spool | BaseException | None] = queue.SimpleQueue()
         self._tally = tally
 
     async def place(self) -> None:
         """Waits for a place for one more part."""
-        await self._places.acquire()
+        await self._room.place()
+
+    def spool(self, rows: Rows) -> Spool:
+        """The disk for a part that has a place."""
+        return Spool(rows, self._room)
 
     def give(self, spool: Spool) -> None:
         """Hands a whole part over."""
@@ -52,9 +56,7 @@ class Handover:
             with part:
                 yield from part.batches()
             self._tally.done()
-            with contextlib.suppress(RuntimeError):
-                # The loop may be over: this was one of the last parts.
-                self._loop.call_soon_threadsafe(self._places.release)
+            self._room.leave()
 
     def drop(self) -> None:
         """Frees what nobody will read."""

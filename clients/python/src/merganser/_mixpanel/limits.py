@@ -11,6 +11,9 @@ class FetchLimits:
 
     concurrency: int = 8
     """Days that are downloaded at a time, or are on the disk and wait for the server. Pages of profiles: at most 5."""
+    disk_bytes: int = 4 << 30
+    """Bytes of these days on the disk, compressed. At the limit, downloads wait until the server has taken some. When none of
+    these days is whole then, the one that began first goes on alone, and so a single day may be bigger than the limit."""
     attempts: int = 8
     """How often a day or page is tried before the fetch fails."""
     requests: int = 48

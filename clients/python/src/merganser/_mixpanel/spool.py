@@ -9,6 +9,7 @@ from types import TracebackType
 import pyarrow as pa
 from pyarrow import ipc
 
+from merganser._mixpanel.room import Room
 from merganser._mixpanel.rows import Rows
 
 _OPTIONS = ipc.IpcWriteOptions(compression="lz4")
@@ -17,9 +18,11 @@ _OPTIONS = ipc.IpcWriteOptions(compression="lz4")
 class Spool:
     """Rows in a temporary file without a name, which is gone with the process, however that ends."""
 
-    def __init__(self, rows: Rows) -> None:
+    def __init__(self, rows: Rows, room: Room) -> None:
         self.rows = 0
         self._pending = rows
+        self._room = room
+        self._share = room.share()
         self._file = tempfile.TemporaryFile(prefix="merganser-")  # noqa: SIM115 - closed by close
         self._writer = ipc.new_stream(self._file, rows.schema, options=_OPTIONS)
 
@@ -29,15 +32,16 @@ class Spool:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self.close()
 
-    def write_if_full(self) -> None:
-        """Writes the pending rows if they are many."""
+    async def write_if_full(self) -> None:
+        """Writes the pending rows if they are many, when there is room for them."""
         if self._pending.is_full():
-            self._write()
+            await self._write()
 
-    def finish(self) -> None:
+    async def finish(self) -> None:
         """Writes what is left; afterwards, the rows can be read."""
-        self._write()
+        await self._write()
         self._writer.close()
+        self._room.whole(self._share)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The rows, once."""
@@ -48,9 +52,12 @@ class Spool:
     def close(self) -> None:
         """Frees the disk."""
         self._file.close()
+        self._room.free(self._share)
 
-    def _write(self) -> None:
+    async def _write(self) -> None:
         batch = self._pending.flush()
         if batch.num_rows:
+            await self._room.more(self._share)
             self._writer.write_batch(batch)
+            self._share.bytes = self._file.tell()
             self.rows += batch.num_rows
