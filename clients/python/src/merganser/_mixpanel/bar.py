@@ -29,11 +29,14 @@ class Bar:
         self._task = self._progress.add_task(title, total=None, rows="0", rate="0", note="")
 
     def __enter__(self) -> Bar:
-        self._progress.start()
+        if not self._progress.disable:
+            self._progress.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        self._progress.stop()
+        if not self._progress.disable:
+            # Older ones of rich end the line even where there is none.
+            self._progress.stop()
 
     def update(self, tally: Tally) -> None:
         """Shows how far it is."""

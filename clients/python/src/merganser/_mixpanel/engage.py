@@ -112,7 +112,7 @@ def _read(body: bytes, query: _Query | None, page: int) -> _Page:
     """The page that was asked for; each but the last one is full."""
     try:
         found = _decode_page(body)
-    except (ValueError, RecursionError):
+    except (msgspec.DecodeError, ValueError, RecursionError):
         raise BrokenError(f"the answer is no page of profiles: {shown(body[:4096])}") from None
     if found.page != page:
         raise BrokenError(f"the answer is page {found.page}, and not {page}")

@@ -107,7 +107,7 @@ class EventRows:
             event = _decode_event(record)
             found = event.properties
             properties = _cut(record, found.time, found.distinct_id, found.insert_id)
-        except (ValueError, RecursionError):  # msgspec's errors are ValueErrors
+        except (msgspec.DecodeError, ValueError, RecursionError):  # Only newer ones of msgspec's errors are ValueErrors.
             self._push_exactly(record)
             return
         if properties is None:
