@@ -90,14 +90,15 @@ impl Engine {
         self.run(&Call::default(), move |work| Ok(work.relation(&table)?.is_some())).await
     }
 
-    /// The kind of a table or view, if it is there.
+    /// The kind of a table or view, if it is there, for an ingest into it.
     pub async fn table_kind(&self, table: String, call: &Call) -> Result<Option<Kind>> {
-        self.run_as(call, Wants::Transaction, move |work| Ok(work.relation(&table)?.map(|listing| listing.kind))).await
+        let kind = move |work: &mut Work| Ok(work.relation(&table)?.map(|listing| listing.kind));
+        self.run_for_ingest(call, Wants::Transaction, kind).await
     }
 
     /// The rows of a table now.
-    pub async fn row_count(&self, table: String) -> Result<i64> {
-        self.run(&Call::default(), move |work| {
+    pub async fn row_count(&self, table: String, call: &Call) -> Result<i64> {
+        self.run(call, move |work| {
             let mut listings = vec![work.find_relation(&table)?];
             work.count_rows(&mut listings)?;
             Ok(listings.first().and_then(|listing| listing.row_count).unwrap_or(-1))
@@ -105,10 +106,10 @@ impl Engine {
         .await
     }
 
-    /// Streams a table or view.
+    /// Streams a table or view, whose rows are wanted now.
     pub async fn scan(&self, table: String, call: &Call) -> Result<Rows> {
         let TableDescription { name, arrow_schema, .. } = self.run(call, move |work| work.describe(&table)).await?;
-        match self.query(format!("FROM {CATALOG}.{SCHEMA}.{}", quote(&name)), None, call).await? {
+        match self.query_now(format!("FROM {CATALOG}.{SCHEMA}.{}", quote(&name)), None, call).await? {
             Started::Rows(rows) => Ok(rows.with_schema(arrow_schema)),
             Started::Change => Err(Error::internal("a scan was taken for a change")),
         }

@@ -1,7 +1,10 @@
 //! Queries: a statement's rows stream out of DuckDB as its workers make them, a few batches ahead of the client.
 //!
-//! A query is planned when it is asked for, and its rows are taken when they are first wanted. Until then DuckDB works ahead as far
-//! as its share of `query.result_buffer` lets it, and its thread waits with the plan; on a session's connection it gives way to another statement, and is planned again when it is wanted after all.
+//! A query is planned when it is asked for, and runs when its rows are first wanted. Until then its thread waits with the plan; on a
+//! session's connection it gives way to another statement, and is planned again when it is wanted after all.
+//!
+//! DuckDB works from the start of a statement on, whether or not somebody reads: so who has started one has a slot, until the client
+//! is what it waits for.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,7 +13,7 @@ use std::time::Instant;
 
 use super::live::Live;
 use arrow::array::RecordBatch;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 use duckdb_neo::connection::SettingScope;
 use duckdb_neo::logical_type::LogicalType;
 use duckdb_neo::statement::Statement;
@@ -163,7 +166,7 @@ impl Engine {
         let own = tracked.clone();
         let produce = move |work: Result<Work>| {
             let end = match work {
-                Ok(work) => produce(work, &sql, bound.as_ref(), &mut output),
+                Ok(work) => produce(work, &sql, bound.as_ref(), now, &mut output),
                 Err(error) => Err(error),
             };
             // The log has it before the client sees the end, or that there is another statement to run.
@@ -221,8 +224,8 @@ enum Streamed {
 }
 
 /// Runs the query of `sql` and sends its rows, until the last one or until the client is gone.
-fn produce(mut work: Work, sql: &str, bound: Option<&Bound>, output: &mut Output) -> Result<Produced> {
-    let streamed = stream(&mut work, sql, bound, output).map_err(|error| located(work.explain(error), sql))?;
+fn produce(mut work: Work, sql: &str, bound: Option<&Bound>, now: bool, output: &mut Output) -> Result<Produced> {
+    let streamed = stream(&mut work, sql, bound, now, output).map_err(|error| located(work.explain(error), sql))?;
     let rest = match streamed {
         Streamed::Ended(produced) => return Ok(produced),
         Streamed::Rest(rest) => rest,
@@ -240,7 +243,7 @@ fn produce(mut work: Work, sql: &str, bound: Option<&Bound>, output: &mut Output
 }
 
 /// Streams the rows, or takes them all from DuckDB to give way to another statement.
-fn stream(work: &mut Work, sql: &str, bound: Option<&Bound>, output: &mut Output) -> Result<Streamed> {
+fn stream(work: &mut Work, sql: &str, bound: Option<&Bound>, now: bool, output: &mut Output) -> Result<Streamed> {
     let nothing = Streamed::Ended(Produced::Nothing);
     if work.in_transaction() {
         work.cancel.be_patient();
@@ -255,6 +258,14 @@ fn stream(work: &mut Work, sql: &str, bound: Option<&Bound>, output: &mut Output
     work.connection().config()?.set_text("streaming_buffer_size", &buffer, SettingScope::Session)?;
     let types: Vec<LogicalType> =
         types::bound(work.connection(), &statement)?.into_iter().map(|(_, logical)| logical).collect();
+    let planned = if now || bound.is_some() { None } else { planned_columns(work, &statement, &types)? };
+    if let Some(columns) = &planned {
+        drop(slot.take());
+        if !output.begin(Some(SchemaRef::clone(columns)))? || !is_wanted(work, output)? {
+            return Ok(nothing);
+        }
+        slot = Some(work.slot()?);
+    }
     let mut runs = Runs::new(work, &statement, bound, &types);
     let Some(mut result) = runs.next().transpose()? else {
         // No row of parameters: no run, but columns all the same.
@@ -262,21 +273,17 @@ fn stream(work: &mut Work, sql: &str, bound: Option<&Bound>, output: &mut Output
         return output.begin(Some(schema)).map(|_| Streamed::Ended(Produced::All));
     };
     let mut export = work.export(&result, &types)?;
-    if !output.begin(Some(SchemaRef::clone(export.schema())))? {
-        return Ok(nothing);
-    }
-    drop(slot.take());
-    work.enter(QueryState::Planned);
-    match output.wait_for_start(&work.cancel, work.lane(), work.engine.query.plans_expire)? {
-        Start::Gone => return Ok(nothing),
-        Start::Now(deadline) => {
-            if let Some(deadline) = deadline {
-                let session = work.session.as_ref().and_then(super::session::InUse::query_timeout);
-                work.cancel.set_deadline(Engine(Arc::clone(&work.engine)).deadline(deadline, session));
-            }
+    match &planned {
+        Some(columns) if columns == export.schema() => {}
+        Some(_) => {
+            return Err(Error::precondition("the columns have changed since the query was planned: ask for it again"));
         }
+        // It runs already, so the slot stays.
+        None if !output.begin(Some(SchemaRef::clone(export.schema())))? || !is_wanted(work, output)? => {
+            return Ok(nothing);
+        }
+        None => work.enter(QueryState::Running),
     }
-    slot = Some(work.slot()?);
     loop {
         match send_all(work, &mut slot, output, &mut result, &export)? {
             Sending::Done => {}
@@ -293,6 +300,30 @@ fn stream(work: &mut Work, sql: &str, bound: Option<&Bound>, output: &mut Output
             return Err(Error::invalid("the columns' types differ between rows of parameters"));
         }
         export = next;
+    }
+}
+
+/// The columns that a query will have; none where only running it tells.
+fn planned_columns(work: &Work, statement: &Statement<'static>, types: &[LogicalType]) -> Result<Option<SchemaRef>> {
+    if types.is_empty() {
+        return Ok(None);
+    }
+    let columns = work.planned_schema(statement)?;
+    let all_known = !columns.fields().iter().any(|field| field.data_type() == &DataType::Null);
+    Ok(all_known.then_some(columns))
+}
+
+/// Waits until the rows are wanted; false when they never are.
+fn is_wanted(work: &Work, output: &mut Output) -> Result<bool> {
+    work.enter(QueryState::Planned);
+    match output.wait_for_start(&work.cancel, work.lane(), work.engine.query.plans_expire)? {
+        Start::Gone => Ok(false),
+        Start::Now(None) => Ok(true),
+        Start::Now(Some(deadline)) => {
+            let session = work.session.as_ref().and_then(super::session::InUse::query_timeout);
+            work.cancel.set_deadline(Engine(Arc::clone(&work.engine)).deadline(deadline, session));
+            Ok(true)
+        }
     }
 }
 

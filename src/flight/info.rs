@@ -42,7 +42,7 @@ pub(super) async fn flight_info(state: &State, descriptor: FlightDescriptor, cal
 async fn table(state: &State, name: String, call: &Call) -> Result<(SchemaRef, Ticket, i64)> {
     call.may(Operation::Read(&name))?;
     let table = state.engine.describe(name, call).await?;
-    let rows = state.engine.row_count(table.name.clone()).await?;
+    let rows = state.engine.row_count(table.name.clone(), call).await?;
     Ok((wire_schema(&table.arrow_schema), Ticket::Table(table.name), rows))
 }
 

@@ -5,6 +5,7 @@ The commands are made by hand, as users of pyarrow do with the protobuf messages
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 import pyarrow.flight as fl
@@ -12,7 +13,7 @@ import pytest
 
 from adbc_support import eventually
 from raw import decode, encode, one, packed, schema_of, unpacked
-from support import query, refused, scalar
+from support import path, put, query, refused, scalar, some_events
 
 # Hours of work that the engine can interrupt at any moment.
 ENDLESS = "SELECT sum(a.range * b.range) FROM range(10000000) a, range(10000000) b"
@@ -85,6 +86,33 @@ def test_a_transaction_in_a_session(flight, session, table):
     assert scalar(flight, f"SELECT count(*) FROM {table}") == 0
     run("COMMIT")
     assert scalar(flight, f"SELECT count(*) FROM {table}") == 1
+
+
+def test_many_read_a_table_in_one_session(server, flight, session, table):
+    """Their one connection goes from one to the other; what is asked for by name is read now, and gives way to nobody."""
+    flight.do_get(fl.Ticket(f"CREATE TEMP TABLE t_{table} AS SELECT 1 AS n".encode()), session).read_all()
+    put(flight, path("events", table), some_events([str(number) for number in range(500)]))
+    [endpoint] = flight.get_flight_info(path(table)).endpoints
+
+    def read(_):
+        return flight.do_get(endpoint.ticket, session).read_all().num_rows
+
+    with ThreadPoolExecutor(4) as threads:
+        assert set(threads.map(read, range(40))) == {500}
+
+
+def test_the_rows_of_a_table_are_counted_in_the_transaction(flight, session, table):
+    def run(sql):
+        return flight.do_get(fl.Ticket(sql.encode()), session).read_all()
+
+    run(f"CREATE TABLE {table} AS FROM range(30) t(n)")
+    run("BEGIN")
+    run(f"DELETE FROM {table} WHERE n = 7")
+    run(f"CREATE TABLE {table}_new AS FROM range(3) t(n)")
+    for name, rows in [(table, 29), (f"{table}_new", 3)]:
+        info = flight.get_flight_info(path(name), session)
+        assert info.total_records == rows == flight.do_get(info.endpoints[0].ticket, session).read_all().num_rows
+    run("ROLLBACK")
 
 
 def test_without_a_session_nothing_is_kept(flight):
