@@ -356,19 +356,28 @@ pub(in crate::engine) fn ingest_result(work: &Work, id: &str, table: &str) -> Re
     Ok(Some(Outcome { received: number(0), inserted: number(1), duplicate: number(2), replaced: number(3) }))
 }
 
-/// Remembers the result of an ingest with an id, in its transaction; the oldest beyond `ids_max` are forgotten.
-pub(in crate::engine) fn remember_ingest(
-    work: &Work,
-    id: &str,
-    table: &str,
-    outcome: &Outcome,
-    ids_max: usize,
-) -> Result<()> {
+/// Remembers the result of an ingest with an id, in its transaction.
+pub(in crate::engine) fn remember_ingest(work: &Work, id: &str, table: &str, outcome: &Outcome) -> Result<()> {
     let Outcome { received, inserted, duplicate, replaced } = outcome;
     let sql = format!(
         "INSERT INTO {CATALOG}.main.{INGESTS_TABLE} VALUES ($1, $2, {received}, {inserted}, {duplicate}, {replaced}, {NOW})"
     );
-    work.execute_with(&sql, Parameters::positional(&[&id, &table]))?;
+    work.execute_with(&sql, Parameters::positional(&[&id, &table])).map(drop)
+}
+
+/// Forgets the oldest results beyond `ingest.ids_max`, after an ingest and outside of its transaction: two that forgot the same rows
+/// would be in conflict, and one of them be lost with all of its rows. Inside a transaction of the caller's nothing is forgotten.
+pub(in crate::engine) fn forget_ingests(work: &Work) {
+    if work.in_transaction() {
+        return;
+    }
+    if let Err(error) = try_forget_ingests(work, work.engine.ids_max) {
+        // The next ingest does it.
+        tracing::debug!(%error, "cannot forget the results of ingests");
+    }
+}
+
+fn try_forget_ingests(work: &Work, ids_max: usize) -> Result<()> {
     let count = work.collect(&format!("SELECT count(*) FROM {CATALOG}.main.{INGESTS_TABLE}"), &[])?;
     let count =
         count.first().and_then(|batch| batch.column(0).as_primitive_opt::<Int64Type>()).map_or(0, |c| c.value(0));

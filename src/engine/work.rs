@@ -88,8 +88,28 @@ impl Engine {
         wants: Wants,
         work: impl FnOnce(&mut Work) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        self.run_on(Use::Statements, call, wants, work).await
+    }
+
+    /// The same for a look on behalf of an ingest, which does not wait for statements to end.
+    pub(in crate::engine) async fn run_for_ingest<T: Send + 'static>(
+        &self,
+        call: &Call,
+        wants: Wants,
+        work: impl FnOnce(&mut Work) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.run_on(Use::Ingests, call, wants, work).await
+    }
+
+    async fn run_on<T: Send + 'static>(
+        &self,
+        use_for: Use,
+        call: &Call,
+        wants: Wants,
+        work: impl FnOnce(&mut Work) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let (answer_tx, answer_rx) = oneshot::channel();
-        let guard = self.spawn(call, wants, move |state| {
+        let guard = self.spawn_on(use_for, call, wants, move |state| {
             let answer = state.and_then(|mut state| {
                 let slot = state.slot()?;
                 let answer = work(&mut state).map_err(|error| state.explain(error));
@@ -120,10 +140,20 @@ impl Engine {
         wants: Wants,
         work: impl FnOnce(Result<Work>) + Send + 'static,
     ) -> Result<CancelOnDrop> {
+        self.spawn_on(Use::Statements, call, wants, work)
+    }
+
+    fn spawn_on(
+        &self,
+        use_for: Use,
+        call: &Call,
+        wants: Wants,
+        work: impl FnOnce(Result<Work>) + Send + 'static,
+    ) -> Result<CancelOnDrop> {
         let place = self.0.sessions.place(call, wants)?;
         let cancel = Cancel::until(self.deadline(call.deadline, place.settings.query_timeout));
         let guard = CancelOnDrop(Arc::clone(&cancel));
-        self.start(Use::Statements, call, place, cancel, Span::current(), work)?;
+        self.start(use_for, call, place, cancel, Span::current(), work)?;
         Ok(guard)
     }
 

@@ -411,6 +411,8 @@ async fn resolve_kind(engine: &Engine, request: &Request, schema: &Schema, call:
         return Ok(kind);
     }
     let by_columns = Kind::of_columns(schema.fields().iter().map(|field| field.name().as_str()));
-    // A name that a managed table cannot have makes a plain one.
-    Ok(by_columns.filter(|_| TableName::parse(&request.table).is_ok()).unwrap_or(Kind::Table))
+    let Some(kind) = by_columns else { return Ok(Kind::Table) };
+    // A plain table of the same columns would take every key again and again: who wants that says so.
+    TableName::parse(&request.table)?;
+    Ok(kind)
 }

@@ -1,6 +1,7 @@
 """Limits: each is a clear error that names its setting, and the server serves on."""
 
 import os
+import pathlib
 import subprocess
 import threading
 import time
@@ -45,6 +46,45 @@ def test_one_user_has_only_so_many_statements(server_factory):
             query(other, "SELECT 1")
         thread.join()
         assert scalar(client, "SELECT 1") == 1
+
+
+def cpu_seconds(server):
+    fields = pathlib.Path(f"/proc/{server.pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_a_query_that_nobody_reads_does_not_run(server_factory):
+    """GetFlightInfo plans it: it has no slot, and takes none of the cores."""
+    server = server_factory("--memory", *settings(engine__statements_max=1, engine__user_statements_max=1))
+    with server.flight() as client:
+        tickets = [client.get_flight_info(sql_descriptor(ENDLESS)).endpoints[0].ticket for _ in range(3)]
+        assert scalar(client, "SELECT 1") == 1
+        before = cpu_seconds(server)
+        time.sleep(1)
+        assert cpu_seconds(server) - before < 0.5
+        with refused("DEADLINE_EXCEEDED"):
+            client.do_get(tickets[0], flight.FlightCallOptions(timeout=1)).read_all()
+
+
+def sql_descriptor(sql):
+    """CommandStatementQuery, packed by hand: each of its lengths is below 128."""
+    text = sql.encode()
+    name = b"type.googleapis.com/arrow.flight.protocol.sql.CommandStatementQuery"
+    value = b"\x0a" + bytes([len(text)]) + text
+    return flight.FlightDescriptor.for_command(b"\x0a" + bytes([len(name)]) + name + b"\x12" + bytes([len(value)]) + value)
+
+
+def test_an_ingest_does_not_wait_for_statements(server_factory):
+    limits = settings(engine__statements_max=1, engine__user_statements_max=1, engine__statements_queue_wait="200ms")
+    server = server_factory("--memory", *limits)
+    with server.flight() as client, server.flight() as other:
+        put(client, ingest("events"), some_events(["a"]))
+        thread = threading.Thread(target=lambda: pytest.raises(Exception, query_for, other, ENDLESS, 5))
+        thread.start()
+        time.sleep(1)
+        for number, command in enumerate([{"kind": "events", "mode": "append"}, {"mode": "append"}, {"mode": "create_append"}]):
+            assert put(client, ingest("events", **command), some_events([f"b_{number}"]))[-1]["rows_inserted"] == 1
+        thread.join()
 
 
 def query_for(client, sql, seconds):

@@ -329,3 +329,26 @@ def test_a_first_message_over_the_limit_names_the_limit(server_factory):
     server = server_factory("--memory", "--set", "server.message_bytes_max=1MiB")
     with server.flight() as client, refused("RESOURCE_EXHAUSTED", "1048576", "server.message_bytes_max"):
         put(client, fl.FlightDescriptor.for_command(b"{" + b" " * (2 << 20) + b"}"), some_events(["a"]))
+
+
+def test_progress_of_a_replacement(flight, table):
+    put(flight, path("events", table), some_events(["old"]))
+    command = ingest(table, kind="events", mode="replace", progress="every_batch")
+    *progress, result = put(flight, command, some_events([str(number) for number in range(30)]), batch_rows=10)
+    assert [answer["rows_written"] for answer in progress] == [0, 10, 20, 30]
+    assert result["rows_inserted"] == 30
+
+
+def test_events_without_keys_are_asked_for(flight):
+    """A name that a table of events cannot have is refused, and no plain table made in silence."""
+    with refused("INVALID_ARGUMENT", "web-events"):
+        put(flight, ingest("web-events"), some_events(["a"]))
+    assert put(flight, ingest("web-events", kind="table"), some_events(["a"]))[-1]["rows_inserted"] == 1
+    action(flight, "drop_table", table="web-events")
+
+
+def test_plain_tables_have_no_keys_to_speak_of(flight, table):
+    plain = pa.table({"a": [1]})
+    for settings in ({"on_duplicate": "replace"}, {"metadata": {"from_date": "2024-01-01"}}):
+        with refused("INVALID_ARGUMENT", "tables of events and profiles only"):
+            put(flight, ingest(table, kind="table", **settings), plain)

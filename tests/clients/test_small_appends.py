@@ -1,10 +1,12 @@
 """Small appends: many clients, one commit, and every promise about keys, counts and metadata all the same."""
 
+import contextlib
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
+import pyarrow.flight as fl
 import pytest
 
 from support import action, count, ingest, path, put, query, refused, some_events
@@ -106,6 +108,63 @@ def test_an_id_is_stored_once(flight, events):
     assert append(flight, events, ["a", "old_1"], ingest_id=name) == (2, 1, 1, 0)
     assert append(flight, events, ["z"], ingest_id=name) == (2, 1, 1, 0)
     assert row_count(flight, events) == 101
+
+
+def test_an_id_is_known_when_its_table_is_gone(flight, events):
+    """Who sends again because the first answer was lost gets that answer, whatever became of the table meanwhile."""
+    name = str(uuid.uuid4())
+    assert append(flight, events, ["a", "old_1"], ingest_id=name) == (2, 1, 1, 0)
+    action(flight, "drop_table", table=events)
+    assert append(flight, events, ["a", "old_1"], ingest_id=name) == (2, 1, 1, 0)
+
+
+def test_old_ids_are_forgotten_and_no_ingest_is_lost(server_factory):
+    server = server_factory("--memory", "--set", "ingest.ids_max=10")
+
+    def one_client(number):
+        with server.flight() as client:
+            for turn in range(12):
+                command = ingest(f"t_{number}_{turn}", kind="events", ingest_id=str(uuid.uuid4()))
+                assert put(client, command, some_events(["a"]))[-1]["rows_inserted"] == 1
+
+    with ThreadPoolExecutor(6) as clients:
+        list(clients.map(one_client, range(6)))
+    with server.flight() as client:
+        name = str(uuid.uuid4())
+        command = ingest("t_0_0", kind="events", mode="append", ingest_id=name)
+        assert put(client, command, some_events(["b"]))[-1]["rows_inserted"] == 1
+        assert put(client, command, some_events(["b"]))[-1]["rows_inserted"] == 1
+
+
+def test_two_transactions_that_wait_for_each_other_end(server_factory):
+    """Each has deleted from one table and appends to the other's: one is refused, and the other goes on."""
+    server = server_factory("--memory", "--set", "engine.statements_queue_wait=1s")
+    tables = ("a", "b")
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(server.flight()) for _ in tables]
+        sessions = [fl.FlightCallOptions(headers=[client.authenticate_basic_token("u", "p")]) for client in clients]
+        for client, session, table in zip(clients, sessions, tables, strict=True):
+            put(client, path("events", table), some_events(["x", "y"]))
+            for sql in ("BEGIN", f"DELETE FROM {table} WHERE insert_id = 'x'"):
+                client.do_get(fl.Ticket(sql.encode()), session).read_all()
+
+        def append_to_the_other(at):
+            command = ingest(tables[1 - at], kind="events", mode="append", progress="every_batch")
+            data = some_events(["z"])
+            writer, reader = clients[at].do_put(command, data.schema, sessions[at])
+            try:
+                writer.write_table(data)
+                writer.done_writing()
+                while reader.read() is not None:
+                    pass
+                writer.close()
+            except pa.ArrowException as error:
+                return str(error)
+            return "stored"
+
+        with ThreadPoolExecutor(2) as threads:
+            outcomes = list(threads.map(append_to_the_other, range(2)))
+    assert any("engine.statements_queue_wait" in outcome for outcome in outcomes), outcomes
 
 
 def test_metadata_is_widened(flight, events):

@@ -7,7 +7,7 @@ use super::group::Pending;
 use super::table::check_mode;
 use super::{Chunk, Opened, Outcome, RunningId, Target};
 use crate::engine::session::Wants;
-use crate::engine::{Call, Engine};
+use crate::engine::{Call, Engine, metadata};
 use crate::error::{Error, Result};
 use crate::ingest::Mode;
 
@@ -20,10 +20,19 @@ pub struct SmallAppend {
     id: Option<RunningId>,
 }
 
+/// What the look before an append found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Checked {
+    /// The table.
+    There,
+    /// The outcome of an ingest with the same id.
+    Known,
+}
+
 impl Engine {
     /// Opens an append that may be small: its table is checked now, before any row is read. None when it is one that
     /// needs a writer from its start: in a transaction of the caller's, counted after each batch, or anything but an append to
-    /// a managed table.
+    /// a managed table. None, too, when it was stored before: [`Engine::open_ingest`] answers what came of it.
     ///
     /// # Errors
     /// As [`Engine::open_ingest`].
@@ -37,18 +46,27 @@ impl Engine {
             return Ok(None);
         }
         let id = target.ingest_id.as_deref().map(|id| self.0.ingests.run_id(id)).transpose()?;
-        self.check_append(target, call).await?;
+        if self.check_append(target, call).await? == Checked::Known {
+            return Ok(None);
+        }
         Ok(Some(SmallAppend { engine: self.clone(), target: target.clone(), call: call.clone(), id }))
     }
 
-    /// Checks that the table is there and of the stream's kind.
-    async fn check_append(&self, target: &Target, call: &Call) -> Result<()> {
+    /// Checks that the table is there and of the stream's kind, unless the same ingest was stored before: then that is the answer,
+    /// whatever became of the table.
+    async fn check_append(&self, target: &Target, call: &Call) -> Result<Checked> {
         let table = target.lock_name();
         if self.0.ingests.known.kind(&table) == Some(target.kind) {
-            return Ok(());
+            return Ok(Checked::There);
         }
         let target = target.clone();
-        self.run(&Call { deadline: call.deadline, ..Call::default() }, move |work| {
+        let call = Call { deadline: call.deadline, ..Call::default() };
+        self.run_for_ingest(&call, Wants::Statement, move |work| {
+            if let Some(id) = &target.ingest_id
+                && metadata::ingest_result(work, id, &target.table)?.is_some()
+            {
+                return Ok(Checked::Known);
+            }
             let ingests = &work.engine.ingests;
             // It is noted only under the lock, or somebody might be dropping it.
             let lock = ingests.locks.try_lock(&table);
@@ -56,7 +74,7 @@ impl Engine {
             if lock.is_some() {
                 ingests.known.note(&table, target.kind);
             }
-            Ok(())
+            Ok(Checked::There)
         })
         .await
     }

@@ -147,6 +147,20 @@ impl Engine {
     }
 }
 
+/// Sees that a leader that panics leaves its table to the next one.
+struct Lead<'a> {
+    groups: &'a Groups,
+    table: &'a str,
+}
+
+impl Drop for Lead<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.groups.fail(self.table, &Error::internal("the commit of appends to this table panicked"));
+        }
+    }
+}
+
 /// The one who commits a table's groups for now.
 struct Leader<'a> {
     work: &'a Work,
@@ -158,13 +172,14 @@ struct Leader<'a> {
 
 fn lead(work: &Work, table: &str) {
     let ingests = &work.engine.ingests;
+    let _lead = Lead { groups: &ingests.groups, table };
     let mut leader = Leader { work, table, store: Store::new(work), gathering: Gathering::default() };
     while ingests.groups.wait(table, work) {
         leader.gathering.wait(|wanted, patience| ingests.groups.gather(table, wanted.min(GROUP_MAX), patience));
         // Not through `Ingests::lock`: what is known of the table stays right.
         let lock = match ingests.locks.lock(table, &work.cancel, None) {
             Ok(lock) => lock,
-            Err(error) => return ingests.groups.fail(table, &error),
+            Err(error) => return ingests.groups.fail(table, &work.explain(error)),
         };
         let group: Vec<Pending> =
             ingests.groups.take(table).into_iter().filter(|pending| !pending.result.is_closed()).collect();
@@ -237,11 +252,12 @@ impl Leader<'_> {
                 store()?;
                 for ((pending, outcome), before) in group.iter().zip(&outcomes).zip(&before) {
                     if let (Some(id), Ok(outcome), None) = (&pending.target.ingest_id, outcome, before) {
-                        metadata::remember_ingest(work, id, &table.name, outcome, work.engine.ids_max)?;
+                        metadata::remember_ingest(work, id, &table.name, outcome)?;
                     }
                 }
                 Ok(())
             })?;
+            metadata::forget_ingests(work);
         } else {
             store()?;
         }
@@ -282,5 +298,10 @@ fn merge_alone(work: &Work, pending: &Pending) -> Result<Outcome> {
     };
     let (fresh, suspects) = (source(&pending.fresh), source(&pending.suspects));
     let _slot = work.slot()?;
-    work.transaction(|| merge_staged(work, &pending.target, fresh.as_ref(), suspects.as_ref(), pending.received))
+    let outcome =
+        work.transaction(|| merge_staged(work, &pending.target, fresh.as_ref(), suspects.as_ref(), pending.received))?;
+    if pending.target.ingest_id.is_some() {
+        metadata::forget_ingests(work);
+    }
+    Ok(outcome)
 }

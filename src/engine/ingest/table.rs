@@ -139,7 +139,7 @@ pub(super) fn finish(work: &Work, target: &Target, table: &Table, outcome: &Outc
         metadata::record(work, &table.name, table.kind, &target.provenance, table.is_new)?;
     }
     if let Some(id) = &target.ingest_id {
-        metadata::remember_ingest(work, id, &table.name, outcome, work.engine.ids_max)?;
+        metadata::remember_ingest(work, id, &table.name, outcome)?;
     }
     Ok(())
 }

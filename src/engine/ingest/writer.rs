@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use arrow::array::RecordBatch;
 use tokio::sync::{mpsc, oneshot};
 
 use super::group::Pending;
@@ -233,6 +234,11 @@ impl Stream {
         let Chunk { fresh, suspects, memory } = chunk;
         match &self.way {
             Way::Staged => {
+                if self.target.mode == Mode::Replace {
+                    // Nothing was there before, so each key that comes for the first time is a row of the new contents.
+                    let rows: usize = fresh.iter().map(RecordBatch::num_rows).sum();
+                    self.written.fetch_add(rows as u64, Ordering::Relaxed);
+                }
                 self.fresh.add(&self.work, fresh, memory)?;
                 self.suspects.add(&self.work, suspects, None)
             }
@@ -291,6 +297,9 @@ impl Stream {
             Way::Staged => self.commit_staged(received),
         };
         let outcome = outcome.map_err(|error| self.work.explain(error));
+        if outcome.is_ok() && self.target.ingest_id.is_some() {
+            metadata::forget_ingests(&self.work);
+        }
         self.end(outcome.as_ref().err());
         drop(result.send(outcome));
     }
@@ -360,6 +369,12 @@ impl Stream {
     }
 }
 
+/// Waits for a table's lock. A transaction has others, and somebody may wait for those: it does not wait for ever.
+fn wait_for_lock(work: &Work, table: &str) -> Result<TableLock> {
+    let wait_max = work.in_transaction().then_some(work.engine.config.statements_queue_wait);
+    work.engine.ingests.lock(table, &work.cancel, wait_max)
+}
+
 /// Straight into a new table, or through a stage into one that others use.
 fn choose_way(work: &Work, target: &Target) -> Result<Way> {
     let folded = target.lock_name();
@@ -377,7 +392,7 @@ fn choose_way(work: &Work, target: &Target) -> Result<Way> {
         Some(name) if target.mode != Mode::Replace && !target.kind.is_managed() => live(target.existing(name), None),
         Some(name) if target.mode != Mode::Replace && target.every_batch => {
             // Counting what is really stored after each batch needs the table for the whole stream.
-            let lock = if is_ours { lock } else { Some(work.engine.ingests.lock(&folded, &work.cancel, None)?) };
+            let lock = if is_ours { lock } else { Some(wait_for_lock(work, &folded)?) };
             live(target.existing(name), lock)
         }
         None | Some(_) => Ok(Way::Staged),
