@@ -68,12 +68,17 @@ impl Target {
     pub fn call(self, data: &[u8]) -> (&'static str, Vec<Vec<u8>>) {
         match self {
             Self::Ticket => ("DoGet", vec![ticket(data)]),
-            Self::Descriptor => ("GetFlightInfo", vec![data.to_vec()]),
+            Self::Descriptor => ("GetFlightInfo", vec![descriptor(data)]),
             Self::Action => ("DoAction", vec![action(data)]),
             Self::Put => ("DoPut", put(data)),
             Self::Statement => ("DoGet", vec![ticket(data)]),
         }
     }
+}
+
+/// What is no message at all never comes to us: tonic answers it, as INTERNAL. So it is a command.
+fn descriptor(data: &[u8]) -> Vec<u8> {
+    FlightDescriptor::decode(data).unwrap_or_else(|_| FlightDescriptor::new_cmd(data.to_vec())).encode_to_vec()
 }
 
 fn action(data: &[u8]) -> Vec<u8> {
