@@ -351,6 +351,9 @@ pub struct Query {
     /// Bytes of the parameters that are bound to one statement.
     #[serde(with = "text::size")]
     pub parameters_bytes_max: ByteSize,
+    /// Bytes of the parameters that are bound to all prepared statements together; beyond it, those not used for longest are closed.
+    #[serde(with = "text::size")]
+    pub parameters_memory: ByteSize,
 }
 
 impl Default for Query {
@@ -368,6 +371,7 @@ impl Default for Query {
             plans_expire: Duration::from_secs(30),
             prepared_max: 4096,
             parameters_bytes_max: ByteSize::mib(64),
+            parameters_memory: ByteSize::mib(256),
         }
     }
 }

@@ -83,6 +83,12 @@ impl Config {
         size("query.batch_bytes_max", self.query.batch_bytes_max, kib(64), gib(1))?;
         size("query.result_bytes_max", self.query.result_bytes_max, kib(64), gib(16))?;
         size("query.parameters_bytes_max", self.query.parameters_bytes_max, kib(64), gib(16))?;
+        size(
+            "query.parameters_memory",
+            self.query.parameters_memory,
+            self.query.parameters_bytes_max,
+            ByteSize::tib(1),
+        )?;
         size("query.result_buffer", self.query.result_buffer, mib(1), gib(4))?;
         size("queries.text_bytes_max", self.queries.text_bytes_max, ByteSize(16), mib(1))?;
         size("ingest.stream_memory", ingest.stream_memory, mib(1), ByteSize::tib(1))?;

@@ -30,7 +30,7 @@ const POLL_VERSION: u32 = 1;
 /// How long a poll waits for the statement to end before it says that it still runs.
 const POLL_WAIT: Duration = Duration::from_secs(1);
 
-/// How long a statement runs on without being asked for, before it is cancelled.
+/// How long a statement runs on without being asked for, before it is cancelled by the next sweep.
 const POLL_EXPIRE: Duration = Duration::from_mins(1);
 
 /// A polled statement, and who it is for.
@@ -60,6 +60,11 @@ impl Drop for Polled {
 impl Polls {
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, Polled>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Cancels statements that nobody asks for any more.
+    pub(super) fn drop_expired(&self) {
+        self.lock().retain(|_, polled| polled.last_asked.elapsed() < POLL_EXPIRE);
     }
 
     fn cancel(&self, key: &Key) -> bool {
@@ -98,7 +103,6 @@ fn complete(info: FlightInfo) -> PollInfo {
 
 fn start(state: &Arc<State>, descriptor: FlightDescriptor, call: Call) -> Result<Key> {
     let mut polls = state.polls.lock();
-    polls.retain(|_, polled| polled.last_asked.elapsed() < POLL_EXPIRE);
     if polls.len() >= state.config.query.results_max {
         return Err(Error::exhausted(format!(
             "{} statements are polled, which is the limit (query.results_max); try again later",

@@ -85,25 +85,37 @@ impl Flights {
         Running { flights: Arc::clone(self), key }
     }
 
-    /// Keeps a result; none when there are no rows to keep.
+    /// Fails when so many results wait that the one of a statement which is about to run should not come on top: what it changes
+    /// cannot be taken back afterwards. Those that run at the same time may come on top, and are as many as statements may be open.
     ///
     /// # Errors
-    /// `ResourceExhausted` when too many wait.
-    pub(super) fn keep_result(&self, executed: Executed, owner: Owner) -> Result<Option<FlightId>> {
-        if executed.schema.fields().is_empty() {
-            return Ok(None);
+    /// `ResourceExhausted`.
+    pub(super) fn check_results(&self) -> Result<()> {
+        if self.lock().results.len() < self.results_max {
+            return Ok(());
         }
-        let mut state = self.lock();
-        state.results.retain(|_, (since, _)| since.elapsed() < self.results_expire);
-        if state.results.len() >= self.results_max {
-            return Err(Error::exhausted(format!(
-                "{} results wait to be read, which is the limit (query.results_max); try again later",
-                self.results_max
-            )));
+        Err(Error::exhausted(format!(
+            "{} results wait to be read, which is the limit (query.results_max); try again later",
+            self.results_max
+        )))
+    }
+
+    /// Keeps a result; none when there are no rows to keep.
+    pub(super) fn keep_result(&self, executed: Executed, owner: Owner) -> Option<FlightId> {
+        if executed.schema.fields().is_empty() {
+            return None;
         }
         let id = Uuid::new_v4();
-        state.results.insert((id, owner), (Instant::now(), executed));
-        Ok(Some(id))
+        self.lock().results.insert((id, owner), (Instant::now(), executed));
+        Some(id)
+    }
+
+    /// Drops results whose time is over.
+    pub(super) fn drop_expired(&self) {
+        let is_over = |(since, _): &(Instant, Executed)| since.elapsed() >= self.results_expire;
+        let expired: Vec<_> = self.lock().results.extract_if(|_, result| is_over(result)).collect();
+        // Freeing it may take a while: not under the lock.
+        drop(expired);
     }
 
     /// The result of a flight.

@@ -55,11 +55,16 @@ async fn query(state: &State, sql: String, bound: Option<Bound>, call: &Call) ->
         let ticket = Query { sql, flight, transaction: call.transaction, bound: is_bound };
         return Ok((schema, Ticket::Query(ticket), -1));
     }
+    if let Err(full) = state.flights.check_results()
+        && !matches!(state.engine.plan(sql.clone(), call).await?.action, Action::Change)
+    {
+        return Err(full);
+    }
     let executed = statement::execute(state, sql, bound, call).await?;
     let schema = wire_schema(&executed.schema);
     let rows: usize = executed.batches.iter().map(arrow::array::RecordBatch::num_rows).sum();
     let records = executed.changed.map_or(rows as u64, |changed| changed);
-    let id = state.flights.keep_result(executed, call.owner())?;
+    let id = state.flights.keep_result(executed, call.owner());
     Ok((schema, Ticket::Result(id), i64::try_from(records).unwrap_or(-1)))
 }
 

@@ -146,6 +146,25 @@ async fn receive(
     let (explicit_commit, every_batch) = (request.explicit_commit, request.every_batch);
     let schema = incoming.schema().await?;
     let mut ingest = Ingest::open(&state.engine, &state.budget, request, &schema, call).await?;
+    match fill(&mut ingest, explicit_commit, every_batch, answers, incoming, call).await {
+        Ok(()) => Ok(ingest),
+        Err(error) => {
+            // Who hears of the error may try again at once.
+            ingest.abandon().await;
+            Err(error)
+        }
+    }
+}
+
+/// Hands the rows over, up to the stream's end.
+async fn fill(
+    ingest: &mut Ingest,
+    explicit_commit: bool,
+    every_batch: bool,
+    answers: &Answers,
+    incoming: &mut Incoming,
+    call: &Call,
+) -> Result<()> {
     answers.progress(Progress::default()).await?;
     let mut last_progress = Instant::now();
     let mut commit: Option<v1::IngestCommit> = None;
@@ -175,7 +194,7 @@ async fn receive(
         }
         check_commit(commit, ingest.progress().received)?;
     }
-    Ok(ingest)
+    Ok(())
 }
 
 fn parse_commit(bytes: &Bytes) -> Result<v1::IngestCommit> {

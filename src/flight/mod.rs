@@ -27,7 +27,7 @@ mod status;
 mod ticket;
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use arrow_flight::flight_service_server::{FlightService, FlightServiceServer};
@@ -69,19 +69,21 @@ struct State {
 }
 
 impl Service {
-    /// A service over `engine`; `mode` is how the database is kept, for `server_info`.
+    /// A service over `engine`; `mode` is how the database is kept, for `server_info`. To be called on the async runtime.
     pub fn new(engine: Engine, config: &Config, mode: &'static str) -> Self {
-        Self(Arc::new(State {
+        let state = Arc::new(State {
             engine,
             budget: Budget::of(config),
             flights: flights::Flights::new(&config.query),
             polls: control::Polls::default(),
-            prepared: prepared::PreparedStatements::new(config.query.prepared_max),
+            prepared: prepared::PreparedStatements::new(&config.query),
             config: config.clone(),
             mode,
             ready_at: Instant::now(),
             drain: Drain::default(),
-        }))
+        });
+        tokio::spawn(sweep(Arc::downgrade(&state)));
+        Self(state)
     }
 
     /// What ends its calls.
@@ -102,6 +104,19 @@ impl Service {
             .max_decoding_message_size(message_bytes_max)
             .max_encoding_message_size(usize::MAX);
         Observed::new(Authenticated::new(server, authority), drain, Arc::new(log))
+    }
+}
+
+/// How often the service looks for what nobody has asked for in time.
+const SWEEP: Duration = Duration::from_secs(5);
+
+/// Drops results that are not fetched and statements that are not polled any more, for as long as the service is there.
+async fn sweep(state: Weak<State>) {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        let Some(state) = state.upgrade() else { return };
+        state.flights.drop_expired();
+        state.polls.drop_expired();
     }
 }
 

@@ -20,12 +20,16 @@ use uuid::Uuid;
 use super::encode::{schema_bytes, wire_schema};
 use super::session::transaction_id;
 use super::{State, put, status};
+use crate::config;
 use crate::engine::{Action, Bound, Call, Owner, TransactionId};
 use crate::error::{Error, Result};
 
 /// The prepared statements of all clients.
 #[derive(Debug)]
-pub(super) struct PreparedStatements(Mutex<LruCache<Key, Prepared>>);
+pub(super) struct PreparedStatements {
+    statements: Mutex<LruCache<Key, Prepared>>,
+    parameters_memory: usize,
+}
 
 /// A statement's handle, and who it is for.
 type Key = (Uuid, Owner);
@@ -41,9 +45,17 @@ pub(super) struct Prepared {
     pub(super) bound: Option<Bound>,
 }
 
+impl Prepared {
+    fn bound_bytes(&self) -> usize {
+        self.bound.as_ref().map_or(0, Bound::bytes)
+    }
+}
+
 impl PreparedStatements {
-    pub(super) fn new(count_max: usize) -> Self {
-        Self(Mutex::new(LruCache::new(NonZeroUsize::new(count_max).unwrap_or(NonZeroUsize::MIN))))
+    pub(super) fn new(config: &config::Query) -> Self {
+        let statements = LruCache::new(NonZeroUsize::new(config.prepared_max).unwrap_or(NonZeroUsize::MIN));
+        let parameters_memory = usize::try_from(config.parameters_memory.as_u64()).unwrap_or(usize::MAX);
+        Self { statements: Mutex::new(statements), parameters_memory }
     }
 
     fn add(&self, prepared: Prepared, owner: Owner) -> Bytes {
@@ -62,6 +74,21 @@ impl PreparedStatements {
         let key = parse(handle, owner).ok_or_else(unknown)?;
         let mut statements = self.lock();
         statements.get_mut(&key).ok_or_else(unknown)?.bound = bound;
+        let mut bytes: usize = statements.iter().map(|(_, prepared)| prepared.bound_bytes()).sum();
+        // Those used last come first, this one before all.
+        let others = statements.iter().skip(1).filter(|(_, prepared)| prepared.bound.is_some());
+        let mut oldest: Vec<Key> = others.map(|(key, _)| key.clone()).collect();
+        let mut closed = Vec::new();
+        while bytes > self.parameters_memory
+            && let Some(key) = oldest.pop()
+            && let Some(prepared) = statements.pop(&key)
+        {
+            bytes -= prepared.bound_bytes();
+            closed.push(prepared);
+        }
+        drop(statements);
+        // Freeing them may take a while: not under the lock.
+        drop(closed);
         Ok(())
     }
 
@@ -72,7 +99,7 @@ impl PreparedStatements {
     }
 
     fn lock(&self) -> MutexGuard<'_, LruCache<Key, Prepared>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.statements.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -82,7 +109,7 @@ fn parse(handle: &Bytes, owner: Owner) -> Option<Key> {
 
 fn unknown() -> Error {
     Error::not_found(
-        "the prepared statement is not known: it was closed, or many others were prepared since (query.prepared_max)",
+        "the prepared statement is not known: it was closed, or many others were prepared or bound since (query.prepared_max, query.parameters_memory)",
     )
 }
 

@@ -251,6 +251,13 @@ impl Ingest {
         }
     }
 
+    /// Ends the stream with nothing stored; afterwards its table and its id are free.
+    pub async fn abandon(self) {
+        if let Way::Writer(writer) = self.open.way {
+            writer.abandon().await;
+        }
+    }
+
     /// How far the stream is.
     pub fn progress(&self) -> Progress {
         let written = match &self.open.way {

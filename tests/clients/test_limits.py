@@ -74,6 +74,21 @@ def sql_descriptor(sql):
     return flight.FlightDescriptor.for_command(b"\x0a" + bytes([len(name)]) + name + b"\x12" + bytes([len(value)]) + value)
 
 
+def test_a_result_that_nobody_fetches_is_dropped(server_factory):
+    server = server_factory("--memory", *settings(query__results_max=1, query__results_expire="1s"))
+    with server.flight() as client:
+        query(client, "CREATE TABLE t (n INTEGER)")
+        insert = sql_descriptor("INSERT INTO t VALUES (1) RETURNING n")
+        client.get_flight_info(insert)
+        with refused("RESOURCE_EXHAUSTED", "query.results_max"):
+            client.get_flight_info(insert)
+        # The server looks every five seconds.
+        time.sleep(7)
+        ticket = client.get_flight_info(insert).endpoints[0].ticket
+        assert client.do_get(ticket).read_all().to_pydict() == {"n": [1]}
+        assert scalar(client, "SELECT count(*) FROM t") == 2
+
+
 def test_an_ingest_does_not_wait_for_statements(server_factory):
     limits = settings(engine__statements_max=1, engine__user_statements_max=1, engine__statements_queue_wait="200ms")
     server = server_factory("--memory", *limits)

@@ -152,6 +152,26 @@ def test_a_prepared_query(flight):
     assert action(flight, "ClosePreparedStatement", close) == []
 
 
+def test_parameters_of_all_statements_have_a_bound(server_factory):
+    """Those of the statement not used for longest go, and it with them."""
+    limits = ["--set", "query.parameters_bytes_max=4MiB", "--set", "query.parameters_memory=4MiB"]
+    server = server_factory("--memory", *limits)
+    with server.flight() as client:
+        descriptors = []
+        for number in range(3):
+            prepared = prepare(client, "SELECT length(?::VARCHAR) AS n")
+            descriptors.append(command("CommandPreparedStatementQuery", {1: one(prepared, 1)}))
+            batch = pa.record_batch([pa.array(["x" * (900_000 + number)])], ["1"])
+            writer, reader = client.do_put(descriptors[-1], batch.schema)
+            writer.write_batch(batch)
+            writer.done_writing()
+            reader.read()
+            writer.close()
+        with refused("NOT_FOUND", "query.parameters_memory"):
+            client.get_flight_info(descriptors[0])
+        assert [read(client, descriptor)["n"].to_pylist() for descriptor in descriptors[1:]] == [[900_001], [900_002]]
+
+
 def test_a_prepared_update(flight, table):
     query(flight, f"CREATE TABLE {table} (n INTEGER, s VARCHAR)")
     prepared = prepare(flight, f"INSERT INTO {table} VALUES (?, ?)")

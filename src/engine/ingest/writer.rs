@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use tokio::sync::{mpsc, oneshot};
@@ -18,11 +19,15 @@ use crate::engine::{Call, Engine, metadata};
 use crate::error::{Error, Result};
 use crate::ingest::{Mode, OnDuplicate};
 
+/// How long an error waits for the end of its stream. What DuckDB does not interrupt ends later.
+const ABANDON_MAX: Duration = Duration::from_secs(5);
+
 /// Takes the chunks of one stream; dropping it before the commit stores nothing.
 #[derive(Debug)]
 pub struct Writer {
     messages: mpsc::Sender<Message>,
-    result: oneshot::Receiver<Result<Outcome>>,
+    /// None once it has come.
+    result: Option<oneshot::Receiver<Result<Outcome>>>,
     written: Arc<AtomicU64>,
     _cancel: CancelOnDrop,
 }
@@ -78,7 +83,7 @@ impl Engine {
         })?;
         match opened_rx.await.map_err(|_| Error::internal("the engine ended without an answer"))?? {
             Some(outcome) => Ok(Opened::Known(outcome)),
-            None => Ok(Opened::Writer(Writer { messages, result, written, _cancel: cancel })),
+            None => Ok(Opened::Writer(Writer { messages, result: Some(result), written, _cancel: cancel })),
         }
     }
 }
@@ -114,7 +119,18 @@ impl Writer {
     /// Ends the stream well, after `received` rows; the answer means that it is durable.
     pub async fn commit(mut self, received: u64) -> Result<Outcome> {
         self.send(Message::Commit(received)).await?;
-        (&mut self.result).await.unwrap_or_else(|_| Err(Error::internal("the engine ended without an answer")))
+        self.outcome().await
+    }
+
+    /// Ends the stream with nothing stored, and waits until its table and its id are free for who tries again.
+    pub async fn abandon(self) {
+        let Self { messages, result, _cancel: cancel, .. } = self;
+        drop((messages, cancel));
+        if let Some(result) = result
+            && tokio::time::timeout(ABANDON_MAX, result).await.is_err()
+        {
+            tracing::debug!("an ingest that was abandoned has not ended yet");
+        }
     }
 
     async fn send(&mut self, message: Message) -> Result<()> {
@@ -125,10 +141,16 @@ impl Writer {
     }
 
     async fn failure(&mut self) -> Error {
-        match (&mut self.result).await {
-            Ok(Err(error)) => error,
-            _ => Error::internal("the engine ended without an answer"),
+        match self.outcome().await {
+            Err(error) => error,
+            Ok(_) => Error::internal("the engine ended without an answer"),
         }
+    }
+
+    /// What the stream came to.
+    async fn outcome(&mut self) -> Result<Outcome> {
+        let unknown = || Error::internal("the engine ended without an answer");
+        self.result.take().ok_or_else(unknown)?.await.map_err(|_| unknown())?
     }
 }
 
