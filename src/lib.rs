@@ -38,7 +38,7 @@
 //!    it (`engine/ingest/stage.rs`).
 //! 5. At the end `Ingest::commit` makes the writer merge what is left (`engine/ingest/merge.rs`) under the table's lock, write
 //!    `_metadata` (`engine/metadata.rs`) and COMMIT. The client gets its IngestResult. Anything else that ends the stream drops the
-//!    writer, and with it the transaction.
+//!    writer, and with it the transaction; an error is answered when that has ended (`Ingest::abandon`).
 //!
 //! An append to a managed table goes another way while it is small: it has no writer (`engine/ingest/append.rs`), its rows wait in
 //! memory, and at its end it joins the others that wait for the same table (`engine/ingest/group.rs`). Which of their rows enter
@@ -52,7 +52,7 @@
 //!    `flight/statement.rs` `get` takes the plan, or asks the engine for a new one.
 //! 2. `engine/query.rs` `query` starts an engine thread (`engine/threads.rs`) on a connection of its own, or on that of the
 //!    session or transaction (`engine/session/lane.rs`), which waits for a slot (`engine/slots.rs`), reads
-//!    the statement (`engine/statement`), has the guard (`engine/guard`) decide on what DuckDB binds it to, starts it and answers its columns.
+//!    the statement (`engine/statement`), has the guard (`engine/guard`) decide on what DuckDB binds it to, answers its columns, and starts it when its rows are wanted.
 //! 3. DuckDB's workers make Arrow arrays of its rows (`engine/arrays.cpp`); the thread takes them over (`engine/ffi.rs`) and sends them into a channel of so many
 //!    bytes (`engine/output.rs`, sized by `engine/buffer.rs`), beside which it says how they ended. A full channel gives the slot back until the client has read; a
 //!    dropped one interrupts the query (`engine/cancel.rs`).

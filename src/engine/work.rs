@@ -353,8 +353,13 @@ impl Work {
         if let Some(lock) = ingests.try_lock(table) {
             return Ok(Some(lock));
         }
+        self.slots.without(&self.cancel, &self.call.owner(), || self.wait_for_lock(table)).map(Some)
+    }
+
+    /// The same wait for work without a slot. A transaction has other locks, and somebody may wait for those: it does not wait for ever.
+    pub(in crate::engine) fn wait_for_lock(&self, table: &str) -> Result<TableLock> {
         let wait_max = self.in_transaction().then_some(self.engine.config.statements_queue_wait);
-        self.slots.without(&self.cancel, &self.call.owner(), || ingests.lock(table, &self.cancel, wait_max)).map(Some)
+        self.engine.ingests.lock(table, &self.cancel, wait_max)
     }
 
     /// Leaves a table's lock to the caller's transaction, which keeps it until it ends; gives it back when there is none.

@@ -391,12 +391,6 @@ impl Stream {
     }
 }
 
-/// Waits for a table's lock. A transaction has others, and somebody may wait for those: it does not wait for ever.
-fn wait_for_lock(work: &Work, table: &str) -> Result<TableLock> {
-    let wait_max = work.in_transaction().then_some(work.engine.config.statements_queue_wait);
-    work.engine.ingests.lock(table, &work.cancel, wait_max)
-}
-
 /// Straight into a new table, or through a stage into one that others use.
 fn choose_way(work: &Work, target: &Target) -> Result<Way> {
     let folded = target.lock_name();
@@ -414,7 +408,7 @@ fn choose_way(work: &Work, target: &Target) -> Result<Way> {
         Some(name) if target.mode != Mode::Replace && !target.kind.is_managed() => live(target.existing(name), None),
         Some(name) if target.mode != Mode::Replace && target.every_batch => {
             // Counting what is really stored after each batch needs the table for the whole stream.
-            let lock = if is_ours { lock } else { Some(wait_for_lock(work, &folded)?) };
+            let lock = if is_ours { lock } else { Some(work.wait_for_lock(&folded)?) };
             live(target.existing(name), lock)
         }
         None | Some(_) => Ok(Way::Staged),
