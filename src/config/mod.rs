@@ -325,7 +325,7 @@ pub struct Query {
     #[serde(with = "text::size")]
     pub batch_bytes_max: ByteSize,
     /// About so many bytes are held of one result that is being read: batches that DuckDB works on or makes ahead, and those on their
-    /// way to the client. Batches and queues are sized by it; a batch ends with the 2,048 rows that fill its share.
+    /// way to the client. Batches and queues are sized by it; a batch has at least 2,048 rows, if there are as many.
     #[serde(with = "text::size")]
     pub result_buffer: ByteSize,
     /// Rows of one result; a query with more ends with RESOURCE_EXHAUSTED; 0: without limit.
@@ -360,7 +360,7 @@ impl Default for Query {
     fn default() -> Self {
         Self {
             batch_rows: 65_536,
-            batch_bytes_max: ByteSize::kib(3584),
+            batch_bytes_max: ByteSize::kib(4032),
             result_buffer: ByteSize::mib(64),
             result_rows_max: 0,
             result_size_max: ByteSize(0),

@@ -239,7 +239,7 @@ fn print_shows_every_setting_with_its_origin() {
     let line = |start: &str| printed.lines().find(|line| line.starts_with(start)).unwrap().to_owned();
     assert!(line("listen = \"[::1]:0\" ").ends_with("  # --listen"));
     assert!(line("batch_rows = 1000 ").ends_with("merganser.toml"));
-    assert!(line("batch_bytes_max = \"3584KiB\" ").ends_with("  # default"));
+    assert!(line("batch_bytes_max = \"4032KiB\" ").ends_with("  # default"));
     assert!(line("mode = \"ephemeral\" ").ends_with("  # --ephemeral"));
     assert!(line("filter = \"debug\" ").ends_with("  # MERGANSER_LOG"));
     assert_eq!(printed.matches("  # ").count(), Config::keys().len());

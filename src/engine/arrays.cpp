@@ -3,7 +3,8 @@
 // DuckDB's Arrow format is used throughout, but for how values get into the buffers of plain columns. Its appenders ask for room
 // with every value of text, and widen every DECIMAL with a call; here a chunk of a column is one pass, and a copy where the
 // layouts are the same. Room is asked for once for each chunk, and for a batch as much as the last one took, so that buffers are
-// seldom moved. A batch ends by its bytes as well as by its rows. Columns of other types are DuckDB's matter, as before.
+// seldom moved. A batch ends by its bytes as well as by its rows: before the chunk that would bring it over. Columns of other types
+// are DuckDB's matter, as before.
 //
 // Like `guard/plan.cpp` it links against the very DuckDB that it is compiled with, and reads internal classes.
 
@@ -31,7 +32,34 @@ using duckdb::vector;
 struct Slice {
 	Slice(ArrowAppendData &column, const Vector &input, idx_t from, idx_t to) : from(from), rows(to - from) {
 		input.ToUnifiedFormat(format);
-		column.AppendValidity(format, from, to);
+		const auto before = column.null_count;
+		AppendValidity(column);
+		has_nulls = column.null_count != before;
+	}
+
+	// DuckDB's own takes bit after bit, also of the many columns that could have NULLs and have none.
+	void AppendValidity(ArrowAppendData &column) {
+		const auto &validity = format.validity;
+		if (validity.CannotHaveNull() || column.row_count % 8 != 0) {
+			column.AppendValidity(format, from, from + rows);
+			return;
+		}
+		ArrowAppendData::ResizeValidity(column.GetValidityBuffer(), column.row_count + rows);
+		if (IsFlat() && from == 0 && validity.CheckAllValid(rows)) {
+			return;
+		}
+		auto target = column.GetValidityBuffer().data() + column.row_count / 8;
+		for (idx_t row = 0; row < rows; row += 8) {
+			const auto bits = duckdb::MinValue<idx_t>(8, rows - row);
+			uint8_t missing = 0;
+			for (idx_t bit = 0; bit < bits; bit++) {
+				missing |= static_cast<uint8_t>(!validity.RowIsValidUnsafe(At(row + bit))) << bit;
+			}
+			if (missing != 0) {
+				target[row / 8] = static_cast<uint8_t>(~missing);
+				column.null_count += static_cast<idx_t>(__builtin_popcount(missing));
+			}
+		}
 	}
 
 	idx_t At(idx_t row) const {
@@ -46,6 +74,7 @@ struct Slice {
 	UnifiedVectorFormat format;
 	idx_t from;
 	idx_t rows;
+	bool has_nulls;
 };
 
 // Room for `rows` more values; answers where they go.
@@ -94,12 +123,17 @@ void AppendWidened(ArrowAppendData &column, const Vector &input, idx_t from, idx
 
 // Writes where each text ends into `ends`; answers where the last one does.
 idx_t MeasureTexts(const Slice &slice, const string_t *texts, idx_t end, int32_t *ends) {
-	const auto &validity = slice.format.validity;
-	const bool nulls = validity.CanHaveNull();
-	for (idx_t row = 0; row < slice.rows; row++) {
-		auto at = slice.At(row);
-		end += nulls && !validity.RowIsValid(at) ? 0 : texts[at].GetSize();
-		ends[row] = static_cast<int32_t>(end);
+	if (slice.has_nulls) {
+		for (idx_t row = 0; row < slice.rows; row++) {
+			auto at = slice.At(row);
+			end += slice.format.validity.RowIsValid(at) ? texts[at].GetSize() : 0;
+			ends[row] = static_cast<int32_t>(end);
+		}
+	} else {
+		for (idx_t row = 0; row < slice.rows; row++) {
+			end += texts[slice.At(row)].GetSize();
+			ends[row] = static_cast<int32_t>(end);
+		}
 	}
 	return end;
 }
@@ -194,7 +228,7 @@ duckdb::append_vector_t AppenderOf(const LogicalType &type, const duckdb::Client
 	}
 }
 
-// How much the last batch took, for the next one to ask for at once.
+// How much the largest batch took, for the next one to ask for at once: the last one of a row group is smaller than the others.
 struct Room {
 	idx_t rows = 0;
 	vector<idx_t> text_bytes;
@@ -233,6 +267,12 @@ public:
 		return row_count;
 	}
 
+	// Whether so many rows more, of the size of those that it has, would bring it over so many bytes.
+	bool IsFullWith(idx_t rows, idx_t bytes_max) const {
+		const auto bytes = Bytes();
+		return bytes + bytes * rows / row_count > bytes_max;
+	}
+
 	idx_t Bytes() const {
 		idx_t bytes = 0;
 		for (auto &column : columns) {
@@ -241,13 +281,14 @@ public:
 		return bytes;
 	}
 
-	Room Taken() const {
-		Room room;
-		room.rows = row_count;
-		for (auto &column : columns) {
-			room.text_bytes.push_back(column->GetAuxBuffer().size() + string_t::INLINE_BYTES);
+	// A batch that is larger than it should be is no example.
+	void Tell(Room &room, idx_t bytes_max) const {
+		room.rows = duckdb::MaxValue(room.rows, row_count);
+		room.text_bytes.resize(columns.size());
+		for (idx_t index = 0; index < columns.size(); index++) {
+			const auto taken = columns[index]->GetAuxBuffer().size() + string_t::INLINE_BYTES;
+			room.text_bytes[index] = duckdb::MaxValue(room.text_bytes[index], duckdb::MinValue(taken, bytes_max));
 		}
-		return room;
 	}
 
 	// Moves the columns into an array, which is released as those of DuckDB's are.
@@ -289,11 +330,11 @@ public:
 // What one of DuckDB's threads makes.
 class Local : public duckdb::ResultFormatLocalState {
 public:
-	void Seal(const vector<LogicalType> &types) {
+	void Seal(const vector<LogicalType> &types, idx_t batch_bytes) {
 		auto array = duckdb::make_uniq<duckdb::ArrowArrayWrapper>();
 		const auto rows = batch->Rows();
 		const auto bytes = batch->Bytes();
-		room = batch->Taken();
+		batch->Tell(room, batch_bytes);
 		array->arrow_array = batch->Finish(types);
 		batch.reset();
 		sealed.push_back(duckdb::make_uniq<Unit>(rows, bytes, std::move(array)));
@@ -320,6 +361,9 @@ public:
 		auto &global = global_state.Cast<duckdb::ArrowFormatGlobalState>();
 		auto &local = local_state.Cast<Local>();
 		for (idx_t from = 0; from < chunk.size();) {
+			if (local.batch && local.batch->IsFullWith(chunk.size() - from, batch_bytes)) {
+				local.Seal(global.Types(), batch_bytes);
+			}
 			if (!local.batch) {
 				const auto rows = duckdb::MinValue(batch_rows, chunk.size() - from);
 				local.batch = duckdb::make_uniq<Batch>(global, local.room, rows);
@@ -328,7 +372,7 @@ public:
 			local.batch->Append(chunk, from, to);
 			from = to;
 			if (local.batch->Rows() >= batch_rows || local.batch->Bytes() >= batch_bytes) {
-				local.Seal(global.Types());
+				local.Seal(global.Types(), batch_bytes);
 			}
 		}
 	}
@@ -341,7 +385,7 @@ public:
 	                                          duckdb::ResultFormatLocalState &local_state) override {
 		auto &local = local_state.Cast<Local>();
 		if (local.sealed.empty() && local.batch) {
-			local.Seal(global.Cast<duckdb::ArrowFormatGlobalState>().Types());
+			local.Seal(global.Cast<duckdb::ArrowFormatGlobalState>().Types(), batch_bytes);
 		}
 		if (local.sealed.empty()) {
 			return nullptr;
@@ -358,7 +402,7 @@ private:
 
 } // namespace
 
-// duckdb_v2_statement_execute_arrow with batches of ours: at most `batch_rows` rows, and not many more than `batch_bytes` bytes.
+// duckdb_v2_statement_execute_arrow with batches of ours: at most `batch_rows` rows, and about `batch_bytes` bytes.
 extern "C" DUCKDB_V2_ERROR
 merganser_execute_arrow(duckdb_v2_connection_handle connection, duckdb_v2_sql_statement_handle statement,
                         const duckdb_v2_identifier_t *names, const duckdb_v2_value_handle *values, idx_t count,

@@ -2,18 +2,19 @@
 //!
 //! Of a result whose client does not read, there are at one time: a batch that each of DuckDB's threads fills, batches that
 //! DuckDB has made ahead, one that waits for a place in the queue to the client, the queue, and one that is being sent. So a
-//! batch is a sixteenth of the buffer, and both queues are an eighth of it.
+//! batch is a sixteenth of the buffer, and both queues are an eighth of it. And a batch fits into one message: to cut it
+//! costs more than what larger batches win.
 
-use bytesize::ByteSize;
+use crate::config::Query as QueryConfig;
 
 /// What the parts may hold.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::engine) struct ResultBuffer {
     bytes: usize,
-    batch_rows: usize,
+    batch: BatchSize,
 }
 
-/// Where a batch ends: at so many rows, or with the chunk of DuckDB's (2,048 rows) that brings it to so many bytes.
+/// Where a batch ends: at so many rows, or before the chunk of DuckDB's (2,048 rows) that would bring it over so many bytes.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::engine) struct BatchSize {
     pub(in crate::engine) rows: usize,
@@ -21,8 +22,12 @@ pub(in crate::engine) struct BatchSize {
 }
 
 impl ResultBuffer {
-    pub(in crate::engine) fn new(bytes: ByteSize, batch_rows: usize) -> Self {
-        Self { bytes: usize::try_from(bytes.as_u64()).unwrap_or(usize::MAX), batch_rows }
+    pub(in crate::engine) fn new(config: &QueryConfig) -> Self {
+        let [bytes, message] = [config.result_buffer, config.batch_bytes_max]
+            .map(|bytes| usize::try_from(bytes.as_u64()).unwrap_or(usize::MAX));
+        // The rest of a message is for its header and padding.
+        let batch_bytes = (bytes / 16).min(message - message / 32);
+        Self { bytes, batch: BatchSize { rows: config.batch_rows, bytes: batch_bytes } }
     }
 
     /// Bytes that wait for the client.
@@ -37,6 +42,6 @@ impl ResultBuffer {
 
     /// One batch.
     pub(in crate::engine) fn batch(self) -> BatchSize {
-        BatchSize { rows: self.batch_rows, bytes: self.bytes / 16 }
+        self.batch
     }
 }

@@ -81,7 +81,7 @@ impl Engine {
             query: config.query.clone(),
             export_directory,
             builtins,
-            result_buffer: ResultBuffer::new(config.query.result_buffer, config.query.batch_rows),
+            result_buffer: ResultBuffer::new(&config.query),
             // All streams together stay within half of the budget; the rest is for chunks on their way.
             stage_bytes_max: bytes(config.ingest.memory) / config.ingest.streams_max.max(1) / 2,
             ids_max: config.ingest.ids_max,
