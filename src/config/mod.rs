@@ -429,9 +429,14 @@ pub struct Ingest {
     /// The same for all streams together.
     #[serde(with = "text::size")]
     pub memory: ByteSize,
-    /// Time after which a DoPut whose client sends nothing is ended; an ingest is rolled back.
+    /// Time after which a DoPut whose client sends nothing is ended, and an ingest rolled back; the time, too, that the message of any
+    /// other call has to come.
     #[serde(with = "text::duration")]
     pub idle_timeout: Duration,
+    /// Time that an ingest or a statement waits for another that writes to the same table, before it is RESOURCE_EXHAUSTED; within a
+    /// transaction it is `engine.statements_queue_wait`.
+    #[serde(with = "text::duration")]
+    pub table_wait: Duration,
     /// `ingest_id`s whose result is remembered; the oldest are forgotten first.
     pub ids_max: usize,
     /// Depth of nesting of one JSON value.
@@ -452,6 +457,7 @@ impl Default for Ingest {
             stream_memory: ByteSize::mib(256),
             memory: ByteSize::mib(512),
             idle_timeout: Duration::from_mins(5),
+            table_wait: Duration::from_mins(10),
             ids_max: 100_000,
             json_depth_max: 512,
             key_filter_memory: ByteSize::mib(256),

@@ -121,6 +121,7 @@ impl Config {
         duration("session.idle_timeout", self.session.idle_timeout, second, day * 30)?;
         duration("session.transaction_idle_timeout", self.session.transaction_idle_timeout, second, day * 30)?;
         duration("ingest.idle_timeout", self.ingest.idle_timeout, millisecond, day)?;
+        duration("ingest.table_wait", self.ingest.table_wait, zero, day)?;
         duration("ops.probe_timeout", self.ops.probe_timeout, millisecond, day)
     }
 

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::queries::Tracked;
 use crate::access::{self, Operation, Principal};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// The name of a session: whoever knows it is in it.
 pub type SessionKey = Arc<str>;
@@ -34,6 +34,14 @@ pub struct Call {
 pub type Owner = Option<Arc<str>>;
 
 impl Call {
+    /// Why somebody has stopped the call; waits until somebody has.
+    pub async fn stopped(&self) -> Error {
+        match &self.tracked {
+            Some(tracked) => tracked.cancelled().await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// Whose the call is.
     pub fn owner(&self) -> Owner {
         self.principal.as_ref().map(|principal| Arc::clone(&principal.name))

@@ -119,6 +119,7 @@ struct Inner {
     stage_bytes_max: usize,
     /// Ingest ids that are remembered.
     ids_max: usize,
+    table_wait: Duration,
 }
 
 impl std::fmt::Debug for Engine {

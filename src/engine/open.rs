@@ -85,6 +85,7 @@ impl Engine {
             // All streams together stay within half of the budget; the rest is for chunks on their way.
             stage_bytes_max: bytes(config.ingest.memory) / config.ingest.streams_max.max(1) / 2,
             ids_max: config.ingest.ids_max,
+            table_wait: config.ingest.table_wait,
         };
         Ok(Self(Arc::new(inner)))
     }

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use tracing::Span;
 
 use super::cancel::{Cancel, Watch};
-use super::ingest::TableLock;
+use super::ingest::{LockWait, TableLock};
 use super::live::Live;
 use super::meter::Meter;
 use super::parameters::Values;
@@ -344,7 +344,7 @@ impl Work {
     /// transaction has it already. Inside a transaction, which keeps it, to `Lane::keep_locks` with it.
     ///
     /// # Errors
-    /// `ResourceExhausted` when a transaction that has other locks waits for too long: two may wait for each other.
+    /// `ResourceExhausted` when it waits for too long.
     pub(in crate::engine) fn lock_table(&self, table: &str) -> Result<Option<TableLock>> {
         let ingests = &self.engine.ingests;
         if self.lane().is_some_and(|lane| lane.has_lock(table)) {
@@ -356,10 +356,18 @@ impl Work {
         self.slots.without(&self.cancel, &self.call.owner(), || self.wait_for_lock(table)).map(Some)
     }
 
-    /// The same wait for work without a slot. A transaction has other locks, and somebody may wait for those: it does not wait for ever.
+    /// The same wait for work without a slot.
     pub(in crate::engine) fn wait_for_lock(&self, table: &str) -> Result<TableLock> {
-        let wait_max = self.in_transaction().then_some(self.engine.config.statements_queue_wait);
-        self.engine.ingests.lock(table, &self.cancel, wait_max)
+        self.engine.ingests.lock(table, &self.cancel, self.lock_wait())
+    }
+
+    /// A transaction has other locks, and somebody may wait for those: two may wait for each other, so it does not wait for long.
+    pub(in crate::engine) fn lock_wait(&self) -> LockWait {
+        if self.in_transaction() {
+            LockWait { max: self.engine.config.statements_queue_wait, setting: "engine.statements_queue_wait" }
+        } else {
+            LockWait { max: self.engine.table_wait, setting: "ingest.table_wait" }
+        }
     }
 
     /// Leaves a table's lock to the caller's transaction, which keeps it until it ends; gives it back when there is none.

@@ -4,27 +4,30 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arrow::datatypes::SchemaRef;
-use arrow_flight::decode::{DecodedPayload, FlightDataDecoder};
+use arrow_flight::decode::{DecodedFlightData, DecodedPayload, FlightDataDecoder};
 use arrow_flight::error::FlightError;
 use arrow_flight::{FlightData, PutResult};
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
 use prost::Message;
 use serde::Serialize;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::SendTimeoutError};
 use tonic::Streaming;
 
 use super::command::Replies;
-use super::observe::IngestTally;
+use super::observe::{self, IngestTally};
 use super::ticket::decode_any;
 use super::{State, put, status};
 use crate::engine::{Call, Outcome};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::ingest::{Ingest, Progress, Request};
 use crate::proto::v1;
 
 /// The least time between two progress messages, unless the client wants one for every batch.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How long rows that are gathered wait for the next batch.
+const GATHERED_WAIT: Duration = Duration::from_millis(200);
 
 /// Answers that wait for a client that does not read them; with more, the stream waits too.
 const ANSWERS_MAX: usize = 16;
@@ -41,8 +44,9 @@ pub(super) fn put(
     messages: Streaming<FlightData>,
 ) -> impl Stream<Item = Result<PutResult>> + Send {
     let (answers, receiver) = mpsc::channel(ANSWERS_MAX);
+    let patience = state.budget.idle_timeout();
     let run = async move {
-        let answers = Answers { sender: answers, replies };
+        let answers = Answers { sender: answers, replies, patience };
         let tally = IngestTally::default();
         let (call, tracked) = state.engine.track_ingest(&request.table, &call);
         let outcome = run(&state, *request, &answers, Incoming::new(&state, first, messages), &call).await;
@@ -52,30 +56,50 @@ pub(super) fn put(
         tally.end(&outcome);
         // A failed send means that the client is gone.
         match outcome {
-            Ok(result) => drop(answers.send(result).await),
-            Err(error) => drop(answers.sender.send(Err(error)).await),
+            Ok(result) => drop(answers.send(Ok(result)).await),
+            Err(error) => drop(answers.send(Err(error)).await),
         }
     };
-    // Both in one stream: when the client goes, tonic drops it, and with it the ingest.
-    let answers = stream::unfold(receiver, |mut receiver| async { receiver.recv().await.map(|item| (item, receiver)) });
-    stream::select(answers.map(Some), stream::once(run).map(|()| None)).filter_map(std::future::ready)
+    // A task of its own: its waits have their ends also when the client reads no answer. When the client goes, tonic drops the
+    // answers, and with them the ingest.
+    let running = observe::spawn(run);
+    stream::unfold(Some((receiver, running)), |state| async {
+        let (mut receiver, running) = state?;
+        if let Some(answer) = receiver.recv().await {
+            return Some((answer, Some((receiver, running))));
+        }
+        let broken = running.await.err()?;
+        Some((Err(Error::internal("an ingest broke off").with_source(broken)), None))
+    })
 }
 
 struct Answers {
     sender: mpsc::Sender<Result<PutResult>>,
     replies: Replies,
+    /// How long an answer waits for a client that does not read.
+    patience: Duration,
 }
 
 impl Answers {
-    async fn send(&self, result: PutResult) -> Result<()> {
-        self.sender.send(Ok(result)).await.map_err(|_| Error::cancelled("the client is gone"))
+    async fn send(&self, answer: Result<PutResult>) -> Result<()> {
+        match self.sender.send_timeout(answer, self.patience).await {
+            Ok(()) => Ok(()),
+            Err(SendTimeoutError::Closed(_)) => Err(Error::cancelled("the client is gone")),
+            Err(SendTimeoutError::Timeout(_)) => Err(Error::new(
+                ErrorKind::DeadlineExceeded,
+                format!(
+                    "the client has read no answer for {:?} (ingest.idle_timeout): nothing is stored",
+                    self.patience
+                ),
+            )),
+        }
     }
 
     async fn progress(&self, progress: Progress) -> Result<()> {
         let message = v1::IngestProgress { rows_received: progress.received, rows_written: progress.written };
         match self.replies {
-            Replies::Json => self.send(json(&message)?).await,
-            Replies::Protobuf => self.send(packed("IngestProgress", &message)).await,
+            Replies::Json => self.send(Ok(json(&message)?)).await,
+            Replies::Protobuf => self.send(Ok(packed("IngestProgress", &message))).await,
             Replies::FlightSql => Ok(()),
         }
     }
@@ -118,17 +142,11 @@ async fn run(
     call: &Call,
 ) -> Result<PutResult> {
     let started = Instant::now();
-    // Somebody may end the stream while it waits for its client.
-    let cancelled = async {
-        match &call.tracked {
-            Some(tracked) => tracked.cancelled().await,
-            None => std::future::pending().await,
-        }
-    };
     let ingest = tokio::select! {
         biased;
         ingest = receive(state, request, answers, &mut incoming, call) => ingest?,
-        error = cancelled => return Err(error),
+        // Somebody may end the stream while it waits for its client.
+        error = call.stopped() => return Err(error),
     };
     let outcome = ingest.commit().await?;
     IngestTally::stored(&outcome);
@@ -168,7 +186,7 @@ async fn fill(
     answers.progress(Progress::default()).await?;
     let mut last_progress = Instant::now();
     let mut commit: Option<v1::IngestCommit> = None;
-    while let Some(message) = incoming.next().await? {
+    while let Some(message) = next(incoming, ingest).await? {
         if explicit_commit && (commit.is_some() || incoming.take_metadata().is_some()) {
             return Err(Error::invalid("the stream goes on after its IngestCommit: nothing is stored"));
         }
@@ -195,6 +213,19 @@ async fn fill(
         check_commit(commit, ingest.progress().received)?;
     }
     Ok(())
+}
+
+/// The next message. Rows that are gathered are written if it does not come soon: others may wait for their memory.
+async fn next(incoming: &mut Incoming, ingest: &mut Ingest) -> Result<Option<DecodedFlightData>> {
+    let mut next = std::pin::pin!(incoming.next());
+    if ingest.gathers() {
+        tokio::select! {
+            biased;
+            message = &mut next => return message,
+            () = tokio::time::sleep(GATHERED_WAIT) => ingest.write_gathered().await?,
+        }
+    }
+    next.await
 }
 
 fn parse_commit(bytes: &Bytes) -> Result<v1::IngestCommit> {
@@ -269,7 +300,7 @@ impl Incoming {
         Err(Error::invalid("the stream has no schema"))
     }
 
-    async fn next(&mut self) -> Result<Option<arrow_flight::decode::DecodedFlightData>> {
+    async fn next(&mut self) -> Result<Option<DecodedFlightData>> {
         let next = put::heard(self.idle_timeout, self.decoder.next()).await?;
         match next.transpose() {
             Ok(message) => {

@@ -238,9 +238,10 @@ impl Ingest {
         let is_small = matches!(open.way, Way::Small(_)) && open.chunk_bytes <= SMALL_BYTES;
         if self.every_batch {
             open.send().await?;
-        } else if !is_small && open.chunk.rows() >= self.budget.chunk_rows {
+        }
+        while !is_small && open.chunk.rows() >= self.budget.chunk_rows {
             // Whole row groups: what is left over would be copied into the next one.
-            let later = open.chunk.split_off(self.budget.chunk_rows);
+            let later = open.chunk.split_off(self.budget.chunk_rows)?;
             open.send().await?;
             open.chunk_bytes = later.fresh.iter().map(batch::bytes).sum();
             open.chunk = later;
@@ -249,6 +250,16 @@ impl Ingest {
             Way::Writer(writer) if self.every_batch => writer.flush().await,
             _ => Ok(()),
         }
+    }
+
+    /// Whether rows are gathered that could be written.
+    pub fn gathers(&self) -> bool {
+        matches!(self.open.way, Way::Writer(_)) && self.open.chunk_bytes > 0
+    }
+
+    /// Writes what is gathered. A stream that waits for its client is not to keep memory that others wait for.
+    pub async fn write_gathered(&mut self) -> Result<()> {
+        self.open.send().await
     }
 
     /// Ends the stream with nothing stored; afterwards its table and its id are free.

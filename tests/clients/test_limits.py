@@ -9,7 +9,7 @@ import time
 import pyarrow as pa
 import pytest
 from pyarrow import flight
-from support import SHOWN, ingest, put, query, refused, scalar, some_events
+from support import SHOWN, count, ingest, put, query, refused, scalar, some_events
 
 # It counts for a long time, whatever the machine.
 ENDLESS = "SELECT count(*) FROM range(1000000000000) t(i) WHERE i % 7 = 3"
@@ -100,6 +100,24 @@ def test_an_ingest_does_not_wait_for_statements(server_factory):
         for number, command in enumerate([{"kind": "events", "mode": "append"}, {"mode": "append"}, {"mode": "create_append"}]):
             assert put(client, ingest("events", **command), some_events([f"b_{number}"]))[-1]["rows_inserted"] == 1
         thread.join()
+
+
+def test_a_stream_that_waits_for_its_client_keeps_no_memory(server_factory):
+    """What it has gathered is written meanwhile, and others have room."""
+    server = server_factory("--memory", *settings(ingest__stream_memory="1MiB", ingest__memory="2MiB"))
+    large = pa.table({"text": ["x" * 100_000 for _ in range(9)]})
+    with server.flight() as client, server.flight() as other:
+        waiting = [client.do_put(ingest(table, kind="table", mode="create"), large.schema) for table in ("a", "b")]
+        for writer, reader in waiting:
+            reader.read()
+            writer.write_table(large)
+        started = time.monotonic()
+        for attempt in range(5):
+            put(other, ingest(f"c{attempt}", kind="table", mode="create"), large)
+        assert time.monotonic() - started < 60
+        for writer, _ in waiting:
+            writer.close()
+        assert [count(other, table) for table in ("a", "b", "c4")] == [9, 9, 9]
 
 
 def query_for(client, sql, seconds):

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.flight as fl
 import pytest
 
+from adbc_support import eventually
 from support import action, count, ingest, path, put, query, refused, some_events
 
 CLIENTS, APPENDS = 8, 40
@@ -134,6 +135,53 @@ def test_old_ids_are_forgotten_and_no_ingest_is_lost(server_factory):
         command = ingest("t_0_0", kind="events", mode="append", ingest_id=name)
         assert put(client, command, some_events(["b"]))[-1]["rows_inserted"] == 1
         assert put(client, command, some_events(["b"]))[-1]["rows_inserted"] == 1
+
+
+@contextlib.contextmanager
+def holding(client, table):
+    """An ingest that counts each batch keeps its table to itself until it ends."""
+    data = some_events(["held"])
+    command = ingest(table, kind="events", mode="append", progress="every_batch")
+    writer, reader = client.do_put(command, data.schema)
+    writer.write_table(data)
+    # The first answer comes when the table is the ingest's, the second with the batch.
+    assert reader.read() is not None and reader.read() is not None
+    try:
+        yield
+    finally:
+        writer.done_writing()
+        while reader.read() is not None:
+            pass
+        writer.close()
+
+
+def test_a_wait_for_a_table_has_an_end(server_factory):
+    server = server_factory("--memory", "--set", "ingest.table_wait=500ms")
+    with server.flight() as one, server.flight() as other:
+        put(one, path("events", "events"), some_events(["a"]))
+        with holding(one, "events"):
+            with refused("RESOURCE_EXHAUSTED", "ingest.table_wait", "events"):
+                append(other, "events", ["b"])
+            with refused("RESOURCE_EXHAUSTED", "ingest.table_wait", "events"):
+                query(other, "DELETE FROM events")
+        assert append(other, "events", ["b", "held"]) == (2, 1, 1, 0)
+        assert count(other, "events") == 3
+
+
+@pytest.mark.parametrize("rows", [2, 20_000])
+def test_an_append_that_waits_for_its_table_is_cancelled(server_factory, rows):
+    """Also one that has grown before."""
+    server = server_factory("--memory")
+    ids = [f"b{row}" for row in range(rows)]
+    with server.flight() as one, server.flight() as other, ThreadPoolExecutor(1) as thread:
+        put(one, path("events", "events"), some_events(["a"]))
+        with holding(one, "events"):
+            waiting = thread.submit(append, other, "events", ids)
+            [info] = eventually("the append waits", lambda: [info for info in action(one, "list_queries") if info["rows"] == rows])
+            action(one, "cancel_query", id=info["id"])
+            with refused("CANCELLED", "cancelled by user anonymous"):
+                waiting.result(timeout=30)
+        assert sorted(query(one, "SELECT insert_id FROM events")["insert_id"].to_pylist()) == ["a", "held"]
 
 
 def test_two_transactions_that_wait_for_each_other_end(server_factory):

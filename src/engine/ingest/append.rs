@@ -1,6 +1,8 @@
 //! Small appends to managed tables: their rows come without an engine thread or a connection of their own, and enter the table
 //! in a [group](super::group). One that turns out large becomes a stream with a writer.
 
+use std::time::Instant;
+
 use tokio::sync::oneshot;
 
 use super::group::Pending;
@@ -84,10 +86,11 @@ impl SmallAppend {
     /// Ends the append well, with all of its rows; the answer means that it is durable.
     pub async fn commit(self, chunk: Chunk, received: u64) -> Result<Outcome> {
         let (result, answer) = oneshot::channel();
-        let Self { engine, target, id, .. } = self;
+        let Self { engine, target, call, id } = self;
         let Chunk { fresh, suspects, memory } = chunk;
         let memory = memory.into_iter().collect();
-        engine.join_group(Pending { target, fresh, suspects, received, memory, result, id });
+        let (tracked, since) = (call.tracked, Instant::now());
+        engine.join_group(Pending { target, fresh, suspects, received, memory, result, id, tracked, since });
         answer.await.unwrap_or_else(|_| Err(Error::internal("the engine ended without an answer")))
     }
 

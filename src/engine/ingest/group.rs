@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
@@ -19,7 +19,8 @@ use super::known::Contents;
 use super::stage::Source;
 use super::store::Store;
 use super::table::merge_staged;
-use super::{Held, Outcome, RunningId, Target};
+use super::{Held, LockWait, Outcome, RunningId, Target};
+use crate::engine::queries::Tracked;
 use crate::engine::work::Work;
 use crate::engine::{Engine, metadata};
 use crate::error::{Error, Result};
@@ -45,6 +46,10 @@ pub(super) struct Pending {
     pub(super) result: oneshot::Sender<Result<Outcome>>,
     /// Held until the end, so that the id is not run twice.
     pub(super) id: Option<RunningId>,
+    /// Its entry in the query log, by which somebody may stop it while it waits.
+    pub(super) tracked: Option<Arc<Tracked>>,
+    /// Since when it waits.
+    pub(super) since: Instant,
 }
 
 /// The appends that wait, by the name of their table's lock. Bounded by the memory budget of ingests and the number of their streams.
@@ -107,6 +112,18 @@ impl Groups {
 
     fn count(&self, table: &str) -> usize {
         self.lock().get(table).map_or(0, Vec::len)
+    }
+
+    /// Answers those that need not wait any more: their client is gone, somebody has stopped them, or it took too long.
+    fn weed(&self, table: &str, wait: LockWait) {
+        let over: Vec<Pending> = match self.lock().get_mut(table) {
+            Some(group) => group.extract_if(.., |pending| pending.is_over(wait)).collect(),
+            None => return,
+        };
+        for pending in over {
+            let error = pending.stopped().unwrap_or_else(|| wait.over(table));
+            pending.answer(Err(error));
+        }
     }
 
     /// Takes what waits for a table.
@@ -177,12 +194,15 @@ fn lead(work: &Work, table: &str) {
     while ingests.groups.wait(table, work) {
         leader.gathering.wait(|wanted, patience| ingests.groups.gather(table, wanted.min(GROUP_MAX), patience));
         // Not through `Ingests::lock`: what is known of the table stays right.
-        let lock = match ingests.locks.lock(table, &work.cancel, None) {
-            Ok(lock) => lock,
+        let lock = match ingests.locks.lock_within(table, &work.cancel, LOOK) {
+            Ok(Some(lock)) => lock,
+            Ok(None) => {
+                ingests.groups.weed(table, work.lock_wait());
+                continue;
+            }
             Err(error) => return ingests.groups.fail(table, &work.explain(error)),
         };
-        let group: Vec<Pending> =
-            ingests.groups.take(table).into_iter().filter(|pending| !pending.result.is_closed()).collect();
+        let group: Vec<Pending> = ingests.groups.take(table).into_iter().filter_map(Pending::wanted).collect();
         let (began, size) = (Instant::now(), group.len());
         leader.commit(group);
         drop(lock);
@@ -273,6 +293,30 @@ impl Pending {
 
     fn append<'a>(&self, batches: &'a [RecordBatch]) -> Append<'a> {
         Append { batches, on_duplicate: self.target.on_duplicate, received: self.received }
+    }
+
+    /// Why it is not to be stored any more, if it is not.
+    fn stopped(&self) -> Option<Error> {
+        if self.result.is_closed() {
+            return Some(Error::cancelled("the client is gone"));
+        }
+        self.tracked.as_ref().and_then(|tracked| tracked.reason())
+    }
+
+    /// Whether it need not wait any more.
+    fn is_over(&self, wait: LockWait) -> bool {
+        self.since.elapsed() >= wait.max || self.stopped().is_some()
+    }
+
+    /// Itself, unless it is not to be stored any more: that is its answer then.
+    fn wanted(self) -> Option<Self> {
+        match self.stopped() {
+            None => Some(self),
+            Some(error) => {
+                self.answer(Err(error));
+                None
+            }
+        }
     }
 
     /// Tells the client; its id is free before it hears of it.

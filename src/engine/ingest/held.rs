@@ -13,7 +13,6 @@ pub struct Waiting(Arc<Mutex<State>>);
 #[derive(Debug, Default)]
 struct State {
     next: u64,
-    /// In the order in which they were received.
     since: BTreeMap<u64, Instant>,
 }
 
@@ -28,17 +27,21 @@ pub struct Held {
 impl Waiting {
     /// Holds `permit` for rows that are received now.
     pub fn hold(&self, permit: OwnedSemaphorePermit) -> Held {
+        self.hold_since(permit, Instant::now())
+    }
+
+    fn hold_since(&self, permit: OwnedSemaphorePermit, since: Instant) -> Held {
         let mut state = self.lock();
         let key = state.next;
         state.next += 1;
-        state.since.insert(key, Instant::now());
+        state.since.insert(key, since);
         drop(state);
         Held { permit, waiting: self.clone(), key }
     }
 
     /// How long the oldest rows wait; none: there are none.
     pub fn oldest(&self) -> Option<Duration> {
-        self.lock().since.first_key_value().map(|(_, since)| since.elapsed())
+        self.lock().since.values().min().map(Instant::elapsed)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -47,6 +50,14 @@ impl Waiting {
 }
 
 impl Held {
+    /// The share of `part` rows of `all`, which are written later than the others; none if that is less than a page.
+    pub fn split(&mut self, part: usize, all: usize) -> Option<Self> {
+        let pages = self.permit.num_permits() * part / all.max(1);
+        let permit = self.permit.split(pages).filter(|permit| permit.num_permits() > 0)?;
+        let since = self.waiting.lock().since.get(&self.key).copied()?;
+        Some(self.waiting.hold_since(permit, since))
+    }
+
     /// Takes the memory of rows that came later.
     pub fn extend(&mut self, permit: OwnedSemaphorePermit) {
         self.permit.merge(permit);
@@ -83,5 +94,17 @@ mod tests {
         assert!(waiting.oldest().is_some());
         drop(second);
         assert_eq!((waiting.oldest(), pages.available_permits()), (None, 3));
+    }
+
+    #[test]
+    fn rows_that_are_written_later_keep_their_share() {
+        let pages = Arc::new(Semaphore::new(10));
+        let mut first = Waiting::default().hold(Arc::clone(&pages).try_acquire_many_owned(10).unwrap());
+        let second = first.split(300, 1000).unwrap();
+        assert!(first.split(1, 1000).is_none());
+        drop(first);
+        assert_eq!(pages.available_permits(), 7);
+        drop(second);
+        assert_eq!(pages.available_permits(), 10);
     }
 }

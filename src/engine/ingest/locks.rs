@@ -25,31 +25,51 @@ pub(in crate::engine) struct TableLock {
     table: String,
 }
 
+/// How long somebody waits for a lock, and which setting says so.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::engine) struct LockWait {
+    pub(in crate::engine) max: Duration,
+    pub(in crate::engine) setting: &'static str,
+}
+
+impl LockWait {
+    /// The error when it was too long.
+    pub(super) fn over(self, table: &str) -> Error {
+        Error::exhausted(format!(
+            "waited {:?} ({}) for another transaction or ingest to end, which writes to table {table}",
+            self.max, self.setting
+        ))
+    }
+}
+
 impl TableLocks {
     /// Waits for the lock of `table`.
     ///
     /// # Errors
-    /// What `cancel` says if the wait was cancelled; `ResourceExhausted` when it took longer than `wait_max`.
-    pub(super) fn lock(
+    /// What `cancel` says if the wait was cancelled; `ResourceExhausted` when it took too long.
+    pub(super) fn lock(self: &Arc<Self>, table: &str, cancel: &Cancel, wait: LockWait) -> Result<TableLock> {
+        self.lock_within(table, cancel, wait.max)?.ok_or_else(|| wait.over(table))
+    }
+
+    /// The same; none when it took longer than `wait_max`.
+    pub(super) fn lock_within(
         self: &Arc<Self>,
         table: &str,
         cancel: &Cancel,
-        wait_max: Option<Duration>,
-    ) -> Result<TableLock> {
+        wait_max: Duration,
+    ) -> Result<Option<TableLock>> {
         let begun = Instant::now();
         let mut locked = self.guard();
         loop {
             cancel.check()?;
             if let Some(lock) = self.take(&mut locked, table) {
-                return Ok(lock);
+                return Ok(Some(lock));
             }
-            if let Some(wait_max) = wait_max.filter(|wait_max| begun.elapsed() >= *wait_max) {
-                return Err(Error::exhausted(format!(
-                    "waited {wait_max:?} (engine.statements_queue_wait) for another transaction to end, which writes to table \
-                     {table}"
-                )));
+            let left = wait_max.saturating_sub(begun.elapsed());
+            if left.is_zero() {
+                return Ok(None);
             }
-            locked = self.freed.wait_timeout(locked, LOOK).unwrap_or_else(PoisonError::into_inner).0;
+            locked = self.freed.wait_timeout(locked, left.min(LOOK)).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -102,6 +122,17 @@ mod tests {
         let _lock = locks.try_lock("events").unwrap();
         let cancel = Cancel::never();
         cancel.cancel();
-        assert_eq!(locks.lock("events", &cancel, None).unwrap_err().kind(), ErrorKind::Cancelled);
+        let wait = LockWait { max: Duration::from_hours(1), setting: "engine.statements_queue_wait" };
+        assert_eq!(locks.lock("events", &cancel, wait).unwrap_err().kind(), ErrorKind::Cancelled);
+    }
+
+    #[test]
+    fn a_wait_has_an_end_and_names_its_setting() {
+        let locks = Arc::new(TableLocks::default());
+        let _lock = locks.try_lock("events").unwrap();
+        let wait = LockWait { max: Duration::from_millis(1), setting: "ingest.table_wait" };
+        let error = locks.lock("events", &Cancel::never(), wait).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ResourceExhausted);
+        assert!(error.message().contains("ingest.table_wait") && error.message().ends_with("events"), "{error}");
     }
 }

@@ -23,12 +23,13 @@ mod writer;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::RecordBatch;
+use arrow::array::{RecordBatch, UInt64Array};
+use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
 
 pub use append::SmallAppend;
 pub use held::{Held, Waiting};
-pub(in crate::engine) use locks::TableLock;
+pub(in crate::engine) use locks::{LockWait, TableLock};
 pub use writer::{Opened, Writer};
 
 use super::{CATALOG, SCHEMA};
@@ -129,11 +130,12 @@ impl Chunk {
         self.fresh.iter().chain(&self.suspects).map(RecordBatch::num_rows).sum()
     }
 
-    /// Takes the rows after the first `rows` fresh ones away, to be written later. What they take of the budget is given back
-    /// with the first ones: it is a part of one batch.
-    #[must_use]
-    pub fn split_off(&mut self, rows: usize) -> Self {
-        let mut room = rows;
+    /// Takes the rows after the first `rows` fresh ones away, to be written later, with their share of the budget.
+    ///
+    /// # Errors
+    /// `Internal` when a batch cannot be cut.
+    pub fn split_off(&mut self, rows: usize) -> Result<Self> {
+        let (mut room, all) = (rows, self.rows());
         let mut later = Self::default();
         for batch in std::mem::take(&mut self.fresh) {
             let here = batch.num_rows().min(room);
@@ -142,11 +144,22 @@ impl Chunk {
                 self.fresh.push(batch.slice(0, here));
             }
             if here < batch.num_rows() {
-                later.fresh.push(batch.slice(here, batch.num_rows() - here));
+                later.fresh.push(rest(&batch, here)?);
             }
         }
-        later
+        later.memory = self.memory.as_mut().and_then(|memory| memory.split(later.rows(), all));
+        Ok(later)
     }
+}
+
+/// The rows of a batch from one on. The smaller part is copied: as a slice it would keep the whole batch in memory.
+fn rest(batch: &RecordBatch, from: usize) -> Result<RecordBatch> {
+    let rows = batch.num_rows();
+    if from == 0 || rows - from > from {
+        return Ok(batch.slice(from, rows - from));
+    }
+    let indices: UInt64Array = (from as u64..rows as u64).collect();
+    Ok(take_record_batch(batch, &indices)?)
 }
 
 /// What became of a stream's rows.
@@ -201,9 +214,9 @@ impl Ingests {
         &self,
         table: &str,
         cancel: &super::cancel::Cancel,
-        wait_max: Option<std::time::Duration>,
+        wait: LockWait,
     ) -> Result<TableLock> {
-        self.locks.lock(table, cancel, wait_max).inspect(|_| self.known.forget(table))
+        self.locks.lock(table, cancel, wait).inspect(|_| self.known.forget(table))
     }
 
     /// Marks an id as running.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use tokio::sync::{mpsc, oneshot};
@@ -304,11 +304,12 @@ impl Stream {
         if joins_group {
             let Self { work, target, fresh, suspects, id, .. } = self;
             let engine = Engine(Arc::clone(&work.engine));
+            let (tracked, since) = (work.call.tracked.clone(), Instant::now());
             drop(work);
             let (fresh, mut memory) = fresh.into_memory();
             let (suspects, more) = suspects.into_memory();
             memory.extend(more);
-            engine.join_group(Pending { target, fresh, suspects, received, memory, result, id });
+            engine.join_group(Pending { target, fresh, suspects, received, memory, result, id, tracked, since });
             return;
         }
         let outcome = match &self.way {

@@ -253,7 +253,8 @@ impl Tracked {
         stop.work.push(Arc::downgrade(cancel));
     }
 
-    fn reason(&self) -> Option<Error> {
+    /// Why somebody has cancelled it, if somebody has.
+    pub(in crate::engine) fn reason(&self) -> Option<Error> {
         lock(&self.entry.stop).reason.as_deref().map(Error::cancelled)
     }
 }

@@ -27,7 +27,7 @@ use answer::Answer;
 pub(super) use log::AccessLog;
 pub(super) use meters::{IngestTally, count_rows_sent};
 use record::{Observation, Record};
-pub(super) use record::{peer, request_id, set_user};
+pub(super) use record::{peer, request_id, set_user, spawn};
 
 /// A service whose calls are observed.
 #[derive(Clone)]

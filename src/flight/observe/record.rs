@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 
 use tokio::task::futures::TaskLocalFuture;
 use tokio_util::sync::WaitForCancellationFutureOwned;
+use tokio_util::task::AbortOnDropHandle;
 use tonic::codegen::http::{Extensions, HeaderMap, HeaderValue, Request};
 use tonic::transport::server::TcpConnectInfo;
-use tracing::Span;
+use tracing::{Instrument, Span};
 use uuid::Uuid;
 
 use super::super::drain::UnderWay;
@@ -70,6 +71,16 @@ impl Record {
 /// The id of the call whose work is being done, if it is one's.
 pub(in crate::flight) fn request_id() -> Option<String> {
     CALL.try_with(|record| record.id.to_string()).ok()
+}
+
+/// Runs `work` of the present call beside its answer, whether that is read or not; it ends when what this answers is dropped.
+pub(in crate::flight) fn spawn(work: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<()> {
+    let work = work.instrument(Span::current());
+    AbortOnDropHandle::new(match CALL.try_with(Arc::clone) {
+        Ok(record) => tokio::spawn(Record::around(&record, work)),
+        // Tests call services without the layer.
+        Err(_) => tokio::spawn(work),
+    })
 }
 
 /// Notes who calls.
