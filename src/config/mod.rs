@@ -85,6 +85,13 @@ pub struct Server {
     /// Bytes of one message that a client sends; a larger one is RESOURCE_EXHAUSTED.
     #[serde(with = "text::size")]
     pub message_bytes_max: ByteSize,
+    /// Bytes of all messages above 64 KiB that are on their way in, and at least `server.message_bytes_max`; flow control makes clients
+    /// wait for room.
+    #[serde(with = "text::size")]
+    pub messages_memory: ByteSize,
+    /// Time that a message waits for room before its call is RESOURCE_EXHAUSTED.
+    #[serde(with = "text::duration")]
+    pub messages_wait: Duration,
     /// Bytes of the headers of one call.
     #[serde(with = "text::size")]
     pub header_bytes_max: ByteSize,
@@ -109,6 +116,8 @@ impl Default for Server {
             handshake_timeout: Duration::from_secs(10),
             calls_per_connection_max: 128,
             message_bytes_max: ByteSize::gib(1),
+            messages_memory: ByteSize::gib(1),
+            messages_wait: Duration::from_secs(30),
             header_bytes_max: ByteSize::kib(64),
             keepalive_interval: Duration::from_secs(30),
             keepalive_timeout: Duration::from_secs(20),

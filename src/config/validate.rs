@@ -67,6 +67,7 @@ impl Config {
         let (server, engine, ingest) = (&self.server, &self.engine, &self.ingest);
         let (kib, mib, gib) = (ByteSize::kib, ByteSize::mib, ByteSize::gib);
         size("server.message_bytes_max", server.message_bytes_max, mib(1), gib(2))?;
+        size("server.messages_memory", server.messages_memory, mib(1), ByteSize::tib(1))?;
         size("server.header_bytes_max", server.header_bytes_max, kib(4), mib(16))?;
         size("engine.memory_limit", engine.memory_limit, mib(64), ByteSize::pib(1))?;
         size("engine.query_memory_max", engine.query_memory_max, ByteSize(0), ByteSize::pib(1))?;
@@ -101,6 +102,7 @@ impl Config {
         let zero = Duration::ZERO;
         let (millisecond, second, day) = (Duration::from_millis(1), Duration::from_secs(1), Duration::from_hours(24));
         duration("server.handshake_timeout", self.server.handshake_timeout, millisecond * 100, day)?;
+        duration("server.messages_wait", self.server.messages_wait, zero, day)?;
         duration("server.keepalive_interval", self.server.keepalive_interval, second, day)?;
         duration("server.keepalive_timeout", self.server.keepalive_timeout, second, day)?;
         duration("server.shutdown_grace", self.server.shutdown_grace, zero, day)?;

@@ -17,6 +17,7 @@ use tonic::server::NamedService;
 use tower::Service;
 use uuid::Uuid;
 
+use super::arriving::Arrivals;
 use super::{body, observe, status};
 use crate::access::{Authority, ClientCertificate, Credentials, Now, Principal};
 use crate::engine::SessionKey;
@@ -111,6 +112,7 @@ fn offer(headers: &mut HeaderMap, token: &str) {
 pub struct Authenticated<S> {
     inner: S,
     authority: Authority,
+    arrivals: Arrivals,
 }
 
 impl<S> std::fmt::Debug for Authenticated<S> {
@@ -120,8 +122,8 @@ impl<S> std::fmt::Debug for Authenticated<S> {
 }
 
 impl<S> Authenticated<S> {
-    pub(super) fn new(inner: S, authority: Authority) -> Self {
-        Self { inner, authority }
+    pub(super) fn new(inner: S, authority: Authority, arrivals: Arrivals) -> Self {
+        Self { inner, authority, arrivals }
     }
 }
 
@@ -147,7 +149,7 @@ where
         // The one that is ready is the one that is called.
         let next = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, next);
-        let authority = self.authority.clone();
+        let (authority, arrivals) = (self.authority.clone(), self.arrivals.clone());
         Box::pin(async move {
             // A body is not to be shared between threads, and this future is.
             let (head, body) = request.into_parts();
@@ -159,6 +161,7 @@ where
             };
             observe::set_user(&caller.principal.name);
             let offered = caller.offered.is_some().then(|| Arc::clone(&caller.token));
+            let body = arrivals.watch(head.uri().path(), body);
             let mut request = Request::from_parts(head.into_parts().0, body);
             request.extensions_mut().insert(caller);
             let mut response = body::replace(inner.call(request).await?);

@@ -5,6 +5,7 @@
 //! call, answer. Errors become a gRPC status in one place, `status`.
 
 mod actions;
+mod arriving;
 mod auth;
 mod body;
 mod columns;
@@ -100,10 +101,11 @@ impl Service {
     pub fn into_server(self, authority: Authority) -> Observed<Authenticated<FlightServiceServer<Self>>> {
         let message_bytes_max = usize::try_from(self.0.config.server.message_bytes_max.as_u64()).unwrap_or(usize::MAX);
         let (drain, log) = (self.drain(), observe::AccessLog::new(self.0.config.log.access_per_second));
+        let arrivals = arriving::Arrivals::new(&self.0.config);
         let server = FlightServiceServer::new(self)
             .max_decoding_message_size(message_bytes_max)
             .max_encoding_message_size(usize::MAX);
-        Observed::new(Authenticated::new(server, authority), drain, Arc::new(log))
+        Observed::new(Authenticated::new(server, authority, arrivals), drain, Arc::new(log))
     }
 }
 

@@ -103,6 +103,9 @@ pub(super) fn into_error(status: &Status, message_bytes_max: u64) -> Error {
         Code::OutOfRange => Error::exhausted(format!(
             "a message is larger than {message_bytes_max} bytes (server.message_bytes_max): send smaller batches"
         )),
+        // Ours, of a message that found no room or did not come in time.
+        Code::ResourceExhausted => Error::exhausted(status.message()),
+        Code::DeadlineExceeded => Error::new(ErrorKind::DeadlineExceeded, status.message()),
         Code::InvalidArgument | Code::Internal => {
             Error::invalid(format!("cannot read the stream: {}", status.message()))
         }

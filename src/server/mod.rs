@@ -37,8 +37,10 @@ use readiness::Readiness;
 pub use tls::Identity;
 use tls::Tls;
 
-/// Bytes of HTTP/2 flow-control window: what a client may send before it has to wait for us.
-const WINDOW_BYTES: u32 = 16 << 20;
+/// Bytes of HTTP/2's flow-control windows: what a client may send before it has to wait for us. A call that is not read, because it
+/// waits for room, fills its own window only, and others on the connection go on.
+const STREAM_WINDOW_BYTES: u32 = 2 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 32 << 20;
 
 /// A server with its database open and its port reserved.
 #[derive(Debug)]
@@ -119,8 +121,8 @@ impl Server {
         let settings = &config.server;
         let (close, closed) = tokio::sync::oneshot::channel();
         let served = tonic::transport::Server::builder()
-            .initial_connection_window_size(WINDOW_BYTES)
-            .initial_stream_window_size(WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .max_concurrent_streams(settings.calls_per_connection_max)
             .http2_max_header_list_size(u32::try_from(settings.header_bytes_max.as_u64()).unwrap_or(u32::MAX))
             .http2_keepalive_interval(Some(settings.keepalive_interval))

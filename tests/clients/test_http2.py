@@ -6,8 +6,13 @@ import socket
 import struct
 import time
 
+import pyarrow as pa
 import pytest
 from pyarrow import flight
+
+from adbc_support import eventually
+from raw import encode
+from support import action, ingest, put, query, refused
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RESET, SETTINGS, PING, WINDOW, CONTINUATION = 0, 1, 3, 4, 6, 8, 9
@@ -205,11 +210,79 @@ def test_frames_that_are_none(quiet):
             client.read(1)
 
 
+def plain(table):
+    return ingest(table, kind="table", mode="create")
+
+
+def little_room(server_factory, **values):
+    values = {"server.message_bytes_max": "1MiB", "server.messages_memory": "1MiB"} | values
+    return server_factory("--memory", *(word for name, value in values.items() for word in ("--set", f"{name}={value}")))
+
+
+def announce(client, stream=1, sent=1):
+    """Begins a message of 900 kB, and sends so many bytes of it."""
+    client.send(frame(HEADERS, END_HEADERS, stream, call("DoPut")) + frame(DATA, 0, stream, struct.pack(">BI", 0, 900_000)))
+    for start in range(0, sent, 16_000):
+        client.send(frame(DATA, 0, stream, b"x" * min(16_000, sent - start)))
+
+
+def test_messages_wait_for_room(server_factory):
+    """Who has announced a large message has its room until it is there, or does not come."""
+    server = little_room(server_factory, **{"server.messages_wait": "500ms", "ingest.idle_timeout": "8s"})
+    large = pa.table({"text": ["x" * 100_000 for _ in range(6)]})
+    with server.flight() as other, Abuser(server) as client:
+        put(other, plain("before"), large)
+        announce(client)
+        with refused("RESOURCE_EXHAUSTED", "server.messages_memory", "server.messages_wait"):
+            # The first ones may come before the announcement.
+            for attempt in range(100):
+                put(other, plain(f"meanwhile_{attempt}"), large)
+        # What is small needs no room.
+        put(other, plain("small"), pa.table({"text": ["x"]}))
+        eventually("the message is given up", lambda: 'method="DoPut" code="DEADLINE_EXCEEDED"' in server.log())
+        put(other, plain("after"), large)
+        assert query(other, "SELECT count(*) AS n FROM after").to_pydict() == {"n": [6]}
+
+
+def test_who_waits_for_room_is_in_nobody_s_way(server_factory):
+    """One call of a connection waits, and another one is answered."""
+    server = little_room(server_factory, **{"server.messages_wait": "1min"})
+    with Abuser(server) as first, Abuser(server) as client:
+        announce(first)
+        # The server's own windows have to be there before they can be filled.
+        client.read(1)
+        announce(client, 1, 800_000)
+        client.send(frame(HEADERS, END_HEADERS, 3, call("DoGet")) + frame(DATA, END_STREAM, 3, ticket("SELECT 'here I am'")))
+        assert b"here I am" in client.read(2)
+
+
+def test_who_reads_no_answer_is_given_up(server_factory):
+    """A window of nothing, so that not even the first answer comes: the ingest ends all the same, and its table is free."""
+    server = server_factory("--memory", "--set", "ingest.idle_timeout=3s")
+    schema = pa.schema({"text": pa.string()}).serialize().to_pybytes()
+    # What goes before an IPC message is not a part of FlightData's header.
+    command = encode({1: {1: 2, 2: plain("silent").command}, 2: schema[8:]})
+    with server.flight() as other, Abuser(server, struct.pack(">HI", INITIAL_WINDOW, 0)) as client:
+        client.send(frame(HEADERS, END_HEADERS, 1, call("DoPut")) + frame(DATA, 0, 1, message(command)))
+        eventually("the ingest has begun", lambda: action(other, "list_queries"))
+        eventually("it has ended", lambda: not action(other, "list_queries"))
+        put(other, plain("silent"), pa.table({"text": ["x"]}))
+
+
+def test_only_rows_come_in_large_messages(server):
+    with server.flight() as client:
+        with refused("RESOURCE_EXHAUSTED", "rows come by DoPut"):
+            list(client.do_action(flight.Action("server_info", b"x" * 3_000_000)))
+        with refused("RESOURCE_EXHAUSTED", "engine.statement_bytes_max"):
+            query(client, "SELECT 1 --" + "x" * 1_000_000)
+
+
+@pytest.mark.parametrize("method", ["DoPut", "DoAction"])
 @pytest.mark.parametrize("sent", [b"", struct.pack(">BI", 0, 900_000) + b"x"])
-def test_a_stream_that_does_not_go_on_is_ended(server_factory, sent):
+def test_a_stream_that_does_not_go_on_is_ended(server_factory, sent, method):
     server = server_factory("--memory", "--set", "ingest.idle_timeout=1s")
     with Abuser(server) as client:
-        client.send(frame(HEADERS, END_HEADERS, 1, call("DoPut")) + frame(DATA, 0, 1, sent))
+        client.send(frame(HEADERS, END_HEADERS, 1, call(method)) + frame(DATA, 0, 1, sent))
         client.read(4)
     # The answer itself is compressed.
-    assert 'method="DoPut" code="DEADLINE_EXCEEDED"' in server.log()
+    assert f'method="{method}" code="DEADLINE_EXCEEDED"' in server.log()
