@@ -186,11 +186,14 @@ async fn fill(
     answers.progress(Progress::default()).await?;
     let mut last_progress = Instant::now();
     let mut commit: Option<v1::IngestCommit> = None;
-    while let Some(message) = next(incoming, ingest).await? {
+    while let Some(DecodedFlightData { mut inner, payload }) = next(incoming, ingest).await? {
+        let metadata = std::mem::take(&mut inner.app_metadata);
+        // Rows may be a copy of their message, which is not kept while they are written.
+        drop(inner);
         if explicit_commit && (commit.is_some() || incoming.take_metadata().is_some()) {
             return Err(Error::invalid("the stream goes on after its IngestCommit: nothing is stored"));
         }
-        if let DecodedPayload::RecordBatch(batch) = message.payload {
+        if let DecodedPayload::RecordBatch(batch) = payload {
             IngestTally::received_rows(batch.num_rows());
             ingest.write(batch).await?;
             if let Some(tracked) = &call.tracked {
@@ -202,8 +205,8 @@ async fn fill(
                 last_progress = Instant::now();
             }
         }
-        if explicit_commit && !message.inner.app_metadata.is_empty() {
-            commit = Some(parse_commit(&message.inner.app_metadata)?);
+        if explicit_commit && !metadata.is_empty() {
+            commit = Some(parse_commit(&metadata)?);
         }
     }
     if explicit_commit {
