@@ -261,13 +261,11 @@ class Run:
 
     def end(self, server: Server) -> None:
         assert self.plan is not None
-        if self.plan.end in ("term", "stop"):
+        if self.plan.end == "stop" and server.stop() != 0:
+            raise FindingError("the server did not stop well")
+        if self.plan.end == "term":
             server.process.send_signal(signal.SIGTERM)
-            if self.plan.end == "stop":
-                if server.stop() != 0:
-                    raise FindingError("the server did not stop well")
-            else:
-                time.sleep(self.chance.random() * 1.4)
+            time.sleep(self.chance.random() * 1.4)
         died = server.process.poll() == -signal.SIGKILL
         if server.process.poll() is None:
             server.kill9()
