@@ -166,11 +166,16 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_ends_by_its_bytes_too() {
+    fn a_batch_ends_before_it_has_too_many_bytes() {
         let connection = connect(StorageLocation::InMemory);
         let sql = "SELECT repeat('x', 1000) FROM range(20000)";
-        let (_, batches) = batches(&connection, sql, BatchSize { rows: 65_536, bytes: 3_000_000 });
-        let rows: Vec<usize> = batches.iter().map(RecordBatch::num_rows).collect();
-        assert_eq!(rows, [4096, 4096, 4096, 4096, 3616]);
+        let rows = |bytes| {
+            let (_, batches) = batches(&connection, sql, BatchSize { rows: 65_536, bytes });
+            batches.iter().map(RecordBatch::num_rows).collect::<Vec<_>>()
+        };
+        assert_eq!(rows(5_000_000), [4096, 4096, 4096, 4096, 3616]);
+        // A chunk of DuckDB's is not cut for its bytes.
+        let chunks = rows(1_000_000);
+        assert_eq!((chunks.len(), chunks[0]), (10, 2048));
     }
 }

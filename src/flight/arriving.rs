@@ -318,7 +318,10 @@ mod tests {
 
     #[test]
     fn without_room_a_large_message_is_refused_and_a_small_one_comes() {
-        let arrivals = arrivals(|config| config.server.messages_memory = ByteSize::mib(1));
+        let arrivals = arrivals(|config| {
+            config.server.messages_memory = ByteSize::mib(1);
+            config.server.message_bytes_max = ByteSize::mib(1);
+        });
         let held = Arc::clone(&arrivals.room).try_acquire_many_owned(200).unwrap();
         let sent = framed(&[10, 400_000]);
         let (got, status) = run(async { read(arrivals.watch(DO_PUT, body(&sent, 100_000))).await });
