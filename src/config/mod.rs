@@ -334,7 +334,7 @@ pub struct Query {
     #[serde(with = "text::size")]
     pub batch_bytes_max: ByteSize,
     /// About so many bytes are held of one result that is being read: batches that DuckDB works on or makes ahead, and those on their
-    /// way to the client. Batches and queues are sized by it; a batch has at least 2,048 rows, if there are as many.
+    /// way to the client. Batches and queues are sized by it; a batch ends before the rows that would bring it over its share.
     #[serde(with = "text::size")]
     pub result_buffer: ByteSize,
     /// Rows of one result; a query with more ends with RESOURCE_EXHAUSTED; 0: without limit.

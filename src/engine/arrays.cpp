@@ -2,7 +2,7 @@
 //
 // DuckDB's Arrow format is used throughout, but for how values get into the buffers of plain columns. Its appenders ask for room
 // with every value of text, and widen every DECIMAL with a call; here a chunk of a column is one pass, and a copy where the
-// layouts are the same. Room is asked for once for each chunk, and for a batch as much as the last one took, so that buffers are
+// layouts are the same. Room is asked for once for each chunk, and for a batch as much as the largest one took, so that buffers are
 // seldom moved. A batch ends by its bytes as well as by its rows: before the chunk that would bring it over. Columns of other types
 // are DuckDB's matter, as before.
 //
@@ -123,17 +123,10 @@ void AppendWidened(ArrowAppendData &column, const Vector &input, idx_t from, idx
 
 // Writes where each text ends into `ends`; answers where the last one does.
 idx_t MeasureTexts(const Slice &slice, const string_t *texts, idx_t end, int32_t *ends) {
-	if (slice.has_nulls) {
-		for (idx_t row = 0; row < slice.rows; row++) {
-			auto at = slice.At(row);
-			end += slice.format.validity.RowIsValid(at) ? texts[at].GetSize() : 0;
-			ends[row] = static_cast<int32_t>(end);
-		}
-	} else {
-		for (idx_t row = 0; row < slice.rows; row++) {
-			end += texts[slice.At(row)].GetSize();
-			ends[row] = static_cast<int32_t>(end);
-		}
+	for (idx_t row = 0; row < slice.rows; row++) {
+		auto at = slice.At(row);
+		end += slice.has_nulls && !slice.format.validity.RowIsValid(at) ? 0 : texts[at].GetSize();
+		ends[row] = static_cast<int32_t>(end);
 	}
 	return end;
 }

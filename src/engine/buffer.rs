@@ -5,6 +5,7 @@
 //! batch is a sixteenth of the buffer, and both queues are an eighth of it. And a batch fits into one message: to cut it
 //! costs more than what larger batches win.
 
+use crate::batch;
 use crate::config::Query as QueryConfig;
 
 /// What the parts may hold.
@@ -14,7 +15,7 @@ pub(in crate::engine) struct ResultBuffer {
     batch: BatchSize,
 }
 
-/// Where a batch ends: at so many rows, or before the chunk of DuckDB's (2,048 rows) that would bring it over so many bytes.
+/// Where a batch ends: at so many rows, or before the chunk of DuckDB's (up to 2,048 rows) that would bring it over so many bytes.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::engine) struct BatchSize {
     pub(in crate::engine) rows: usize,
@@ -25,8 +26,7 @@ impl ResultBuffer {
     pub(in crate::engine) fn new(config: &QueryConfig) -> Self {
         let [bytes, message] = [config.result_buffer, config.batch_bytes_max]
             .map(|bytes| usize::try_from(bytes.as_u64()).unwrap_or(usize::MAX));
-        // The rest of a message is for its header and padding.
-        let batch_bytes = (bytes / 16).min(message - message / 32);
+        let batch_bytes = (bytes / 16).min(message - message / batch::ENVELOPE_PART);
         Self { bytes, batch: BatchSize { rows: config.batch_rows, bytes: batch_bytes } }
     }
 

@@ -200,8 +200,8 @@ fn messages(stream: Vec<Buffer>) -> Result<Vec<Message>> {
 fn first_cut(batch: &RecordBatch, bytes_max: usize) -> Vec<RecordBatch> {
     let rows = batch.num_rows();
     let bytes = batch::bytes(batch);
-    // As much more for the header, padding and validity, which the estimate leaves out, as the engine leaves for them.
-    let parts = (bytes + bytes / 32).div_ceil(bytes_max).max(1);
+    // The engine leaves as much, so that its batches are not cut.
+    let parts = (bytes + bytes / batch::ENVELOPE_PART).div_ceil(bytes_max).max(1);
     let part_rows = rows.div_ceil(parts).max(1).next_multiple_of(CUT_ROWS);
     (0..rows).step_by(part_rows).map(|start| batch.slice(start, part_rows.min(rows - start))).collect()
 }
