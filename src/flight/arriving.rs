@@ -11,9 +11,10 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
+use bytesize::ByteSize;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use http_body::{Frame, SizeHint};
+use http_body::Frame;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
 use tonic::Status;
@@ -42,7 +43,7 @@ const DO_PUT: &str = "/arrow.flight.protocol.FlightService/DoPut";
 #[derive(Clone, Debug)]
 pub(super) struct Arrivals {
     room: Arc<Semaphore>,
-    memory: String,
+    memory: ByteSize,
     wait_max: Duration,
     message_timeout: Duration,
     put_bytes_max: usize,
@@ -58,7 +59,7 @@ impl Arrivals {
         Self {
             // A message that is allowed at all has room for itself.
             room: Arc::new(Semaphore::new(memory.max(put).div_ceil(PAGE))),
-            memory: server.messages_memory.to_string(),
+            memory: server.messages_memory.max(server.message_bytes_max),
             wait_max: server.messages_wait,
             message_timeout: config.ingest.idle_timeout,
             put_bytes_max: put,
@@ -70,11 +71,9 @@ impl Arrivals {
     /// The same body, whose large messages come when there is room.
     pub(super) fn watch(&self, path: &str, body: Body) -> Body {
         let is_put = path == DO_PUT;
-        let bytes_max = if is_put { self.put_bytes_max } else { self.other_bytes_max };
         Body::new(Arriving {
             body,
             arrivals: self.clone(),
-            bytes_max,
             is_put,
             ahead: Bytes::new(),
             prefix: BytesMut::new(),
@@ -92,7 +91,7 @@ impl Arrivals {
     /// Waits for room for a message.
     fn admit(&self, bytes: usize) -> BoxFuture<'static, Result<OwnedSemaphorePermit>> {
         let pages = u32::try_from(bytes.div_ceil(PAGE)).unwrap_or(u32::MAX);
-        let (room, wait_max, memory) = (Arc::clone(&self.room), self.wait_max, self.memory.clone());
+        let (room, wait_max, memory) = (Arc::clone(&self.room), self.wait_max, self.memory);
         async move {
             match tokio::time::timeout(wait_max, room.acquire_many_owned(pages)).await {
                 Ok(permit) => permit.map_err(|_| Error::internal("the room for messages is closed")),
@@ -110,7 +109,6 @@ impl Arrivals {
 struct Arriving {
     body: Body,
     arrivals: Arrivals,
-    bytes_max: usize,
     is_put: bool,
     /// What has come and is not yet let in.
     ahead: Bytes,
@@ -144,15 +142,16 @@ impl Arriving {
             return Ok(None);
         }
         let prefix = self.prefix.split().freeze();
+        let bytes_max = if self.is_put { self.arrivals.put_bytes_max } else { self.arrivals.other_bytes_max };
         self.rest = usize::try_from((&prefix[1..]).get_u32()).unwrap_or(usize::MAX);
-        if self.rest > self.bytes_max && !self.is_put {
+        if self.rest > bytes_max && !self.is_put {
             return Err(Error::exhausted(format!(
-                "a message of {} bytes is larger than any that such a call needs ({} bytes): rows come by DoPut",
-                self.rest, self.bytes_max
+                "a message of {} bytes is larger than any that such a call needs ({bytes_max} bytes): rows come by DoPut",
+                self.rest
             )));
         }
         // One that is too large for DoPut is refused by its length, for which tonic has a word.
-        if self.rest > FREE_BYTES && self.rest <= self.bytes_max {
+        if self.rest > FREE_BYTES && self.rest <= bytes_max {
             self.waiting = Some(self.arrivals.admit(self.rest));
             self.prefix.extend_from_slice(&prefix);
             return Ok(None);
@@ -188,11 +187,9 @@ impl http_body::Body for Arriving {
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = self.get_mut();
-        if this.rest == 0 {
-            // The message that had it was taken: its call wants more.
-            if this.held.take().is_some() && this.is_put {
-                this.until = None;
-            }
+        // The message that had the room was taken: its call wants more.
+        if this.rest == 0 && this.held.take().is_some() && this.is_put {
+            this.until = None;
         }
         loop {
             if let Some(admitted) = ready!(this.poll_room(context)) {
@@ -227,15 +224,10 @@ impl http_body::Body for Arriving {
     fn is_end_stream(&self) -> bool {
         self.ahead.is_empty() && self.prefix.is_empty() && self.body.is_end_stream()
     }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::default()
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use bytesize::ByteSize;
     use futures::stream;
     use http_body_util::{BodyExt, StreamBody};
     use proptest::prelude::*;
