@@ -2,7 +2,7 @@
 
 use arrow::array::{Array as _, RecordBatch};
 
-/// One in so many of a message's bytes is left for what [`bytes`] does not count: its header, padding and validity.
+/// One in so many of a message's bytes is left for what [`bytes()`] does not count: its header, padding and validity.
 pub const ENVELOPE_PART: usize = 32;
 
 /// Bytes of the rows of a batch. `RecordBatch::get_array_memory_size` counts the whole of a shared buffer for each column that

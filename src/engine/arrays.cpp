@@ -13,6 +13,7 @@
 #include "duckdb/common/arrow/arrow_appender.hpp"
 #include "duckdb/common/arrow/arrow_format.hpp"
 #include "duckdb/common/deque.hpp"
+#include "duckdb/common/type_visitor.hpp"
 #include "duckdb/main/capi_v2/capi_v2_result_internal.hpp"
 
 namespace {
@@ -343,6 +344,17 @@ class Format : public duckdb::ArrowFormat {
 public:
 	Format(idx_t batch_rows, idx_t batch_bytes)
 	    : ArrowFormat(batch_rows), batch_rows(batch_rows), batch_bytes(batch_bytes) {
+	}
+
+	// By default the offset of a TIMETZ is lost. Without loss each type is named in the schema, which `engine/types` knows to read; it
+	// costs other types a conversion back.
+	unique_ptr<duckdb::ResultFormatGlobalState> InitGlobal(const duckdb::ResultFormatContext &context) override {
+		auto exported = context;
+		for (auto &type : exported.types) {
+			exported.client_properties.arrow_lossless_conversion |=
+			    duckdb::TypeVisitor::Contains(type, LogicalTypeId::TIME_TZ);
+		}
+		return ArrowFormat::InitGlobal(exported);
 	}
 
 	unique_ptr<duckdb::ResultFormatLocalState> InitLocal(duckdb::ResultFormatGlobalState &) override {

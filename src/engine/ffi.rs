@@ -18,9 +18,10 @@ use duckdb_neo::arrow::{ArrowArray, ArrowImporter, ArrowSchema};
 use duckdb_neo::connection::{Connection, Context};
 use duckdb_neo::data_chunk::DataChunkRef;
 use duckdb_neo::ffi;
+use duckdb_neo::logical_type::LogicalType;
 use duckdb_neo::statement::Statement;
 use duckdb_neo::vector::Unknown;
-use duckdb_neo::{AsRaw, Result as DuckDBResult};
+use duckdb_neo::{AsRaw, FromRaw, Result as DuckDBResult, schema};
 
 use super::buffer::BatchSize;
 use super::guard::{self, Item, Kind};
@@ -107,6 +108,17 @@ impl<'a> ArrowResult<'a> {
         checked(|error| unsafe { ffi::duckdb_v2_arrow_result_get_schema(self.handle, &raw mut schema, error) })?;
         // SAFETY: DuckDB has filled it.
         Ok(unsafe { ArrowSchema::from_raw(schema) })
+    }
+
+    /// The columns' types.
+    pub(in crate::engine) fn types(&self) -> DuckDBResult<Vec<LogicalType>> {
+        let mut columns = std::ptr::null_mut();
+        // SAFETY: the handle is alive. An Arrow result is a result in another format, as DuckDB's own functions for it say
+        // (capi_v2_arrow.cpp, `AsResult`).
+        checked(|error| unsafe { ffi::duckdb_v2_result_get_schema(self.handle.cast(), &raw mut columns, error) })?;
+        // SAFETY: DuckDB has made it, and it is the caller's.
+        let columns = unsafe { schema::Schema::from_raw(columns) };
+        (0..columns.len()?).map(|index| columns.field_type(index)).collect()
     }
 
     /// The next array; none after the last one.

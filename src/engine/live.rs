@@ -5,6 +5,7 @@
 
 use duckdb_neo::arrow::{ArrowArray, ArrowSchema};
 use duckdb_neo::connection::Connection;
+use duckdb_neo::logical_type::LogicalType;
 use duckdb_neo::statement::Statement;
 
 use super::buffer::BatchSize;
@@ -35,6 +36,11 @@ impl<'a> Live<'a> {
     /// The columns.
     pub(in crate::engine) fn schema(&self) -> Result<ArrowSchema> {
         Ok(self.result.schema()?)
+    }
+
+    /// The columns' types.
+    pub(in crate::engine) fn types(&self) -> Result<Vec<LogicalType>> {
+        Ok(self.result.types()?)
     }
 
     /// The next array; none after the last one.

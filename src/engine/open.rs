@@ -15,7 +15,7 @@ use super::threads::{Threads, Use};
 use super::work::{OPTIMIZER, QUERY_MEMORY};
 use super::{
     CATALOG, Database, Engine, Inner, cancel::Watchdog, disk, format, guard, import, ingest, metadata,
-    session::Sessions, slots, startup, timezone, types,
+    session::Sessions, slots, startup, timezone,
 };
 use crate::config::{Config, Engine as EngineConfig};
 use crate::error::{Error, Result};
@@ -108,7 +108,6 @@ fn lock(instance: &Instance, engine: &EngineConfig, export_directory: Option<&Pa
         timezone::CLOCK,
         "streaming_buffer_size",
         "max_streaming_buffer_size",
-        types::LOSSLESS,
         OPTIMIZER,
         QUERY_MEMORY,
     ];

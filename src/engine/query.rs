@@ -15,7 +15,6 @@ use super::live::Live;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use duckdb_neo::connection::SettingScope;
-use duckdb_neo::logical_type::LogicalType;
 use duckdb_neo::statement::Statement;
 use futures::future::{self, BoxFuture, Either};
 use futures::{FutureExt, Stream};
@@ -30,7 +29,7 @@ use super::session::Wants;
 use super::slots::Slot;
 use super::types::Export;
 use super::work::{CancelOnDrop, Work};
-use super::{Bound, Call, Engine, bound, output, statement, types};
+use super::{Bound, Call, Engine, bound, output, statement};
 use crate::batch;
 use crate::error::{Error, Result};
 
@@ -256,9 +255,7 @@ fn stream(work: &mut Work, sql: &str, bound: Option<&Bound>, now: bool, output: 
     // DuckDB has this limit per connection only.
     let buffer = format!("{}B", work.engine.result_buffer.ahead_bytes());
     work.connection().config()?.set_text("streaming_buffer_size", &buffer, SettingScope::Session)?;
-    let types: Vec<LogicalType> =
-        types::bound(work.connection(), &statement)?.into_iter().map(|(_, logical)| logical).collect();
-    let planned = if now || bound.is_some() { None } else { planned_columns(work, &statement, &types)? };
+    let planned = if now || bound.is_some() { None } else { planned_columns(work, &statement) };
     if let Some(columns) = &planned {
         drop(slot.take());
         if !output.begin(Some(SchemaRef::clone(columns)))? || !is_wanted(work, output)? {
@@ -266,13 +263,13 @@ fn stream(work: &mut Work, sql: &str, bound: Option<&Bound>, now: bool, output: 
         }
         slot = Some(work.slot()?);
     }
-    let mut runs = Runs::new(work, &statement, bound, &types);
+    let mut runs = Runs::new(work, &statement, bound);
     let Some(mut result) = runs.next().transpose()? else {
         // No row of parameters: no run, but columns all the same.
         let schema = work.planned_schema(&statement)?;
         return output.begin(Some(schema)).map(|_| Streamed::Ended(Produced::All));
     };
-    let mut export = work.export(&result, &types)?;
+    let mut export = work.export(&result)?;
     match &planned {
         Some(columns) if columns == export.schema() => {}
         Some(_) => {
@@ -295,7 +292,7 @@ fn stream(work: &mut Work, sql: &str, bound: Option<&Bound>, now: bool, output: 
             Some(next) => result = next,
             None => return Ok(Streamed::Ended(Produced::All)),
         }
-        let next = work.export(&result, &types)?;
+        let next = work.export(&result)?;
         if next.schema() != export.schema() {
             return Err(Error::invalid("the columns' types differ between rows of parameters"));
         }
@@ -304,13 +301,11 @@ fn stream(work: &mut Work, sql: &str, bound: Option<&Bound>, now: bool, output: 
 }
 
 /// The columns that a query will have; none where only running it tells.
-fn planned_columns(work: &Work, statement: &Statement<'static>, types: &[LogicalType]) -> Result<Option<SchemaRef>> {
-    if types.is_empty() {
-        return Ok(None);
-    }
-    let columns = work.planned_schema(statement)?;
+fn planned_columns(work: &Work, statement: &Statement<'static>) -> Option<SchemaRef> {
+    // If it cannot be bound, running it says the same, or more.
+    let columns = work.planned_schema(statement).ok()?;
     let all_known = !columns.fields().iter().any(|field| field.data_type() == &DataType::Null);
-    Ok(all_known.then_some(columns))
+    all_known.then_some(columns)
 }
 
 /// Waits until the rows are wanted; false when they never are.
@@ -333,19 +328,17 @@ struct Runs<'a> {
     statement: &'a Statement<'static>,
     rows: Option<Box<dyn Iterator<Item = Result<bound::Row>> + 'a>>,
     once: bool,
-    lossless: bool,
 }
 
 impl<'a> Runs<'a> {
-    fn new(work: &'a Work, statement: &'a Statement<'static>, bound: Option<&'a Bound>, types: &[LogicalType]) -> Self {
+    fn new(work: &'a Work, statement: &'a Statement<'static>, bound: Option<&'a Bound>) -> Self {
         let rows = bound.map(|bound| Box::new(bound.values(work, statement)) as _);
-        Self { work, statement, once: rows.is_none(), rows, lossless: types::needs_lossless(types) }
+        Self { work, statement, once: rows.is_none(), rows }
     }
 
     fn run(&self, values: Values<'_>) -> Result<Live<'a>> {
-        let connection = self.work.connection();
         let batch = self.work.engine.result_buffer.batch();
-        types::lossless(connection, self.lossless, || Live::start(connection, self.statement, values, batch))
+        Live::start(self.work.connection(), self.statement, values, batch)
     }
 }
 

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use duckdb_neo::connection::{Connection, SettingScope};
-use duckdb_neo::logical_type::LogicalType;
 use duckdb_neo::statement::Statement;
 use duckdb_neo::value::Value;
 use duckdb_neo::{Parameters, ToValue};
@@ -24,7 +23,7 @@ use super::session::{Extensions, InUse, Lease, Place, Settings, Wants};
 use super::slots::{Slot, Slots};
 use super::threads::Use;
 use super::types::Export;
-use super::{Call, Database, Engine, Inner, ffi, guard, recovery, statement, timezone, types};
+use super::{Call, Database, Engine, Inner, ffi, guard, recovery, statement, timezone};
 use crate::error::{Error, Result};
 
 /// The setting of a connection that has its plans optimized.
@@ -401,7 +400,7 @@ impl Work {
         let values = Values { names: &names, values: &values };
         let batch = self.engine.result_buffer.batch();
         let result = guard::as_server(|| Live::start(connection, &statement, values, batch))?;
-        Ok(self.collect_result(result, &[])?.1)
+        Ok(self.collect_result(result)?.1)
     }
 
     /// Runs a query of ours and gives its batches to `take` as they come, as DuckDB exports them.
@@ -415,7 +414,7 @@ impl Work {
         let statement = statement::single(connection, sql)?;
         let batch = self.engine.result_buffer.batch();
         let mut result = guard::as_server(|| Live::start(connection, &statement, Values::default(), batch))?;
-        let export = self.export(&result, &[])?;
+        let export = self.export(&result)?;
         while let Some(array) = result.next_array()? {
             self.cancel.check()?;
             take(&export.batch(array)?)?;
@@ -430,23 +429,20 @@ impl Work {
         values: Values<'_>,
     ) -> Result<(SchemaRef, Vec<RecordBatch>)> {
         let connection = self.connection();
-        let types: Vec<LogicalType> =
-            types::bound(connection, statement)?.into_iter().map(|(_, logical)| logical).collect();
-        // An expanding statement (PIVOT) starts its result with the first step only.
-        let (schema, batches) = types::lossless(connection, types::needs_lossless(&types), || {
-            self.collect_result(Live::start(connection, statement, values, self.engine.result_buffer.batch())?, &types)
-        })?;
+        let result = Live::start(connection, statement, values, self.engine.result_buffer.batch())?;
+        let (schema, batches) = self.collect_result(result)?;
         let mut meter = Meter::new(&self.engine.query);
         batches.iter().try_for_each(|batch| meter.count(batch))?;
         Ok((schema, batches))
     }
 
-    fn collect_result(&self, mut result: Live<'_>, types: &[LogicalType]) -> Result<(SchemaRef, Vec<RecordBatch>)> {
+    fn collect_result(&self, mut result: Live<'_>) -> Result<(SchemaRef, Vec<RecordBatch>)> {
         self.cancel.check()?;
         let mut batches = Vec::new();
         let mut bytes = 0;
+        // An expanding statement (PIVOT) has columns with the first step only.
         let first = result.next_array()?;
-        let export = self.export(&result, types)?;
+        let export = self.export(&result)?;
         let mut next = first;
         while let Some(array) = next {
             if !array.is_empty() {
@@ -467,8 +463,8 @@ impl Work {
     }
 
     /// How the batches of a result become what the caller gets.
-    pub(in crate::engine) fn export(&self, result: &Live<'_>, types: &[LogicalType]) -> Result<Export> {
-        Export::new(types, ffi::schema_from(result.schema()?)?, self.extensions())
+    pub(in crate::engine) fn export(&self, result: &Live<'_>) -> Result<Export> {
+        Export::new(&result.types()?, ffi::schema_from(result.schema()?)?, self.extensions())
     }
 
     /// The extension types that the caller's session has asked for.

@@ -3,13 +3,12 @@
 use std::collections::{HashMap, HashSet};
 
 use arrow::datatypes::{DataType, Field};
-use duckdb_neo::logical_type::LogicalType;
 
 use super::{Filter, of_users, rows};
 use crate::engine::live::Live;
 use crate::engine::parameters::Values;
 use crate::engine::statement;
-use crate::engine::types::{TYPE_KEY, bound, lossless, needs_lossless, shorten};
+use crate::engine::types::{TYPE_KEY, shorten};
 use crate::engine::work::Work;
 use crate::error::Result;
 
@@ -77,11 +76,9 @@ impl Work {
     fn ask_types(&self, types: &[String], fields: &mut HashMap<String, Field>) -> Result<()> {
         let nulls: Vec<String> = types.iter().map(|sql_type| format!("NULL::{sql_type}")).collect();
         let statement = statement::single(self.connection(), &format!("SELECT {} LIMIT 0", nulls.join(", ")))?;
-        let logical: Vec<LogicalType> = bound(self.connection(), &statement)?.into_iter().map(|(_, of)| of).collect();
-        let result = lossless(self.connection(), needs_lossless(&logical), || {
-            Live::start(self.connection(), &statement, Values::default(), self.engine.result_buffer.batch())
-        })?;
-        let export = self.export(&result, &logical)?;
+        let batch = self.engine.result_buffer.batch();
+        let result = Live::start(self.connection(), &statement, Values::default(), batch)?;
+        let export = self.export(&result)?;
         for (sql_type, field) in types.iter().zip(export.schema().fields()) {
             fields.insert(sql_type.clone(), told(field.as_ref().clone(), sql_type));
         }

@@ -2,9 +2,8 @@
 //!
 //! DuckDB's default export shows some types by their storage (BIT), by another type's (UHUGEINT is a decimal whose highest bit
 //! is a sign) or as types of its own that no client knows (BIGNUM, VARIANT). All of them become text, and an ENUM its words,
-//! at any depth. The offset of a TIMETZ is lost before we could see it, so statements with one, or with columns that
-//! nobody knows before they run, are exported with `arrow_lossless_conversion`, which names each type in the schema; what that
-//! does to the other types is undone here.
+//! at any depth. A result with a TIMETZ comes without loss (`arrays.cpp`), which names each type in the schema; what that does to
+//! the other types is undone here.
 
 use std::sync::Arc;
 
@@ -45,10 +44,9 @@ enum Step {
 }
 
 impl Export {
-    /// The conversion for a result with columns of these types, and the schema that DuckDB exports them with; without types,
-    /// only the schema decides.
+    /// The conversion for a result with columns of these types, and the schema that DuckDB exports them with.
     pub(in crate::engine) fn new(types: &[LogicalType], raw: SchemaRef, extensions: Extensions) -> Result<Self> {
-        let types = if types.len() == raw.fields().len() { types } else { &[] };
+        debug_assert_eq!(types.len(), raw.fields().len());
         let mut fields = Vec::with_capacity(raw.fields().len());
         let mut columns = Vec::with_capacity(raw.fields().len());
         for (index, field) in raw.fields().iter().enumerate() {
@@ -78,20 +76,6 @@ impl Export {
         }
         RecordBatch::try_new_with_options(Arc::clone(&self.schema), arrays, &options)
             .map_err(|error| Error::internal("a batch differs from its schema").with_source(error))
-    }
-}
-
-/// Whether a result with columns of these types has to be exported without loss, for the sake of what the default loses.
-pub(in crate::engine) fn needs_lossless(types: &[LogicalType]) -> bool {
-    types.is_empty() || types.iter().any(is_lost)
-}
-
-fn is_lost(logical: &LogicalType) -> bool {
-    use LogicalTypeID::{Any, Invalid, TimeTz, Unknown};
-    match logical.id() {
-        // A type that only a parameter's value decides; the lossless export names it.
-        Ok(TimeTz | Unknown | Any | Invalid) | Err(_) => true,
-        Ok(_) => members(logical).is_ok_and(|members| members.iter().any(|(_, member)| is_lost(member))),
     }
 }
 

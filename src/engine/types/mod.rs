@@ -1,6 +1,6 @@
 //! Types out: the DuckDB types of a result's columns, and what clients get of them.
 //!
-//! A statement's [bound] types say what DuckDB's Arrow schema does not tell: JSON is text there, an ENUM a dictionary. [`Wire`]
+//! A result's DuckDB types say what DuckDB's Arrow schema does not tell: JSON is text there, an ENUM a dictionary. [`Wire`]
 //! says the Arrow types before a statement runs, [`Export`] makes them of what DuckDB gives; they agree.
 
 #[cfg(test)]
@@ -14,15 +14,14 @@ mod text;
 mod wire;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use duckdb_neo::connection::{Connection, SettingScope};
+use duckdb_neo::connection::Connection;
 use duckdb_neo::logical_type::{LogicalType, LogicalTypeID};
-use duckdb_neo::statement::Statement;
 
-pub(in crate::engine) use export::{Export, needs_lossless};
+pub(in crate::engine) use export::Export;
 pub(in crate::engine) use wire::{Wire, arrow_type};
 
 use super::session::Extensions;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// The key of a field's metadata that holds the column's DuckDB type.
 pub const TYPE_KEY: &str = "duckdb.type";
@@ -33,21 +32,8 @@ const TYPE_BYTES_MAX: usize = 256;
 const EXTENSION_NAME: &str = "ARROW:extension:name";
 const EXTENSION_METADATA: &str = "ARROW:extension:metadata";
 
-/// The setting of a connection that exports every type without loss.
-pub(in crate::engine) const LOSSLESS: &str = "arrow_lossless_conversion";
-
 /// DuckDB's name for UTC in a session that has chosen no time zone.
 const ETC_UTC: &str = "Etc/UTC";
-
-/// The names and types of a statement's columns; none where they are known only when it runs.
-pub(in crate::engine) fn bound(
-    connection: &Connection,
-    statement: &Statement<'static>,
-) -> Result<Vec<(String, LogicalType)>> {
-    // If it cannot be bound, executing it says the same, or more.
-    let Ok(bound) = statement.bind(connection) else { return Ok(Vec::new()) };
-    Ok(bound.schema.get_all()?)
-}
 
 /// The name that clients know a session's time zone by.
 fn zone_name(zone: &str) -> &str {
@@ -63,23 +49,6 @@ impl Wire {
     }
 }
 
-/// Runs `start` with results exported without loss, if they need to be. A result keeps the setting that it began with, and the
-/// connection's next one begins without it.
-pub(in crate::engine) fn lossless<T>(
-    connection: &Connection,
-    needed: bool,
-    start: impl FnOnce() -> Result<T>,
-) -> Result<T> {
-    if !needed {
-        return start();
-    }
-    let set = |value| Ok::<_, Error>(connection.config()?.set_text(LOSSLESS, value, SettingScope::Session)?);
-    set("true")?;
-    let started = start();
-    set("false")?;
-    started
-}
-
 pub(in crate::engine) fn shorten(text: String) -> String {
     if text.len() <= TYPE_BYTES_MAX {
         return text;
@@ -89,9 +58,7 @@ pub(in crate::engine) fn shorten(text: String) -> String {
 
 /// The schema with the types in its fields' metadata.
 pub(in crate::engine) fn annotate(schema: &Schema, types: &[LogicalType]) -> Result<SchemaRef> {
-    if types.len() != schema.fields().len() {
-        return Ok(SchemaRef::new(schema.clone()));
-    }
+    debug_assert_eq!(types.len(), schema.fields().len());
     let annotated = schema.fields().iter().zip(types).map(|(field, logical)| {
         let mut metadata = field.metadata().clone();
         metadata.insert(TYPE_KEY.to_owned(), shorten(logical.to_text()?));
