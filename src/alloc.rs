@@ -10,9 +10,12 @@
 //!
 //! The kernel counts address space, of which mimalloc and threads' stacks take more than they use. So a thread sets the limit anew, many
 //! times a second, to what is mapped and what may still be used.
+//!
+//! Free memory stays with mimalloc for a while, which saves taking it anew; [`give_back_soon`] is for a server that has little.
 #![expect(unsafe_code, reason = "an allocator is unsafe, and so is standing in for a function of libstdc++")]
 
 use std::alloc::{GlobalAlloc, Layout};
+use std::ffi::{c_int, c_long};
 use std::io::Read as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -30,6 +33,13 @@ const RAISE_MIN: u64 = 16 << 20;
 
 /// How often the limit is set anew.
 const SET_EVERY: Duration = Duration::from_millis(50);
+
+/// Milliseconds after which free memory is given back where it is scarce. mimalloc's own second makes large results 5% faster, and a
+/// long ingest take 50 MB more.
+const GIVE_BACK_AFTER: c_long = 100;
+
+/// `mi_option_purge_delay` of mimalloc.h, which its crate has no name for.
+const PURGE_DELAY: c_int = 15;
 
 /// The ceiling; zero: none.
 static CEILING: AtomicU64 = AtomicU64::new(0);
@@ -102,6 +112,16 @@ extern "C" fn new_handler() -> NewHandler {
     throw_bad_alloc
 }
 
+unsafe extern "C" {
+    fn mi_option_set(option: c_int, value: c_long);
+}
+
+/// Has free memory given back to the system soon.
+pub fn give_back_soon() {
+    // SAFETY: mimalloc stores one word, which its threads read whenever they look; it ignores an option that it does not know.
+    unsafe { mi_option_set(PURGE_DELAY, GIVE_BACK_AFTER) };
+}
+
 /// Gives the process a ceiling of `bytes`; zero: none. Once is for good.
 pub fn limit(bytes: u64) {
     // Without this the linker would leave the handler out, and the first failure abort.
@@ -148,7 +168,27 @@ fn memory() -> Option<(u64, u64)> {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::{CStr, c_char, c_void};
+
     use super::*;
+
+    #[test]
+    fn the_option_is_the_one_that_is_meant() {
+        type Output = extern "C" fn(*const c_char, *mut c_void);
+        unsafe extern "C" {
+            fn mi_options_print_out(output: Output, to: *mut c_void);
+        }
+        extern "C" fn write(text: *const c_char, to: *mut c_void) {
+            // SAFETY: mimalloc gives a text that ends with a zero, and the string that this test has given it.
+            let (text, to) = unsafe { (CStr::from_ptr(text), &mut *to.cast::<String>()) };
+            to.push_str(&text.to_string_lossy());
+        }
+        give_back_soon();
+        let mut options = String::new();
+        // SAFETY: the string outlives the call.
+        unsafe { mi_options_print_out(write, (&raw mut options).cast()) };
+        assert!(options.contains(&format!("'purge_delay': {GIVE_BACK_AFTER} ")), "{options}");
+    }
 
     #[test]
     fn the_kernel_tells_what_is_used() {

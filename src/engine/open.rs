@@ -103,14 +103,8 @@ fn statement_limits(config: &EngineConfig) -> slots::Limits {
 
 /// Closes the instance to what nobody may do through SQL: reading other files, and changing settings for everybody.
 fn lock(instance: &Instance, engine: &EngineConfig, export_directory: Option<&Path>) -> Result<()> {
-    let open = [
-        "TimeZone",
-        timezone::CLOCK,
-        "streaming_buffer_size",
-        "max_streaming_buffer_size",
-        OPTIMIZER,
-        QUERY_MEMORY,
-    ];
+    let open =
+        ["TimeZone", timezone::CLOCK, "streaming_buffer_size", "max_streaming_buffer_size", OPTIMIZER, QUERY_MEMORY];
     let config = instance.config()?;
     if let Some(directory) = export_directory.and_then(Path::to_str) {
         // As the text of a list has it.

@@ -15,6 +15,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use bytesize::ByteSize;
 use futures::FutureExt;
 use tokio::task::JoinSet;
 use tonic::body::Body;
@@ -41,6 +42,9 @@ use tls::Tls;
 /// waits for room, fills its own window only, and others on the connection go on.
 const STREAM_WINDOW_BYTES: u32 = 2 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 32 << 20;
+
+/// Who gives DuckDB less than this has no memory to spare for the allocator.
+const MEMORY_SCARCE: ByteSize = ByteSize::gib(1);
 
 /// A server with its database open and its port reserved.
 #[derive(Debug)]
@@ -69,6 +73,9 @@ impl Server {
         let exposures = exposure::check_all(&config, authority.asks(Instant::now()), &addresses)?;
         listener::raise_descriptor_limit(config.server.connections_max);
         crate::alloc::limit(config.engine.process_memory_max.as_u64());
+        if config.engine.memory_limit < MEMORY_SCARCE {
+            crate::alloc::give_back_soon();
+        }
         crate::backup::clean(&config.backup.directory);
         let location = Location::resolve(&config, environment)?;
         let database = Database {
