@@ -28,7 +28,8 @@
 //! # Follow a DoPut
 //!
 //! 1. `flight/arriving.rs` lets messages in as there is room for them. `flight/mod.rs` `do_put` reads the first; `flight/command.rs`
-//!    `decode` makes an [`ingest::Request`] of its descriptor, and `flight/ingest.rs` `put` runs the stream in a task beside its answers.
+//!    `decode` makes an [`ingest::Request`] of its descriptor, and `flight/ingest.rs` `put` runs the stream in a task beside its answers;
+//!    `flight/decode.rs` decodes it.
 //! 2. `ingest/pipeline.rs` `Ingest::open` settles the kind, plans the coercion (`ingest/coerce`) and asks the engine;
 //!    `engine/ingest/writer.rs` `open_ingest` checks the table (`engine/ingest/table.rs`) on a thread of its own and chooses the way: straight into a new
 //!    table, or through a stage into one that others use. The client gets its first IngestProgress.

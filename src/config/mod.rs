@@ -82,11 +82,11 @@ pub struct Server {
     pub handshake_timeout: Duration,
     /// Calls open at once on one connection; HTTP/2 makes the client wait with more.
     pub calls_per_connection_max: u32,
-    /// Bytes of one message that a client sends; a larger one is RESOURCE_EXHAUSTED.
+    /// Bytes of one message that a client sends, and that its compressed buffers unfold to; a larger one is RESOURCE_EXHAUSTED.
     #[serde(with = "text::size")]
     pub message_bytes_max: ByteSize,
-    /// Bytes of all messages above 64 KiB that are on their way in, and at least `server.message_bytes_max`; flow control makes clients
-    /// wait for room.
+    /// Bytes of all messages above 64 KiB that are on their way in, and at least `server.message_bytes_max`; as many again for what
+    /// compressed ones unfold to. Flow control makes clients wait for room.
     #[serde(with = "text::size")]
     pub messages_memory: ByteSize,
     /// Time that a message waits for room before its call is RESOURCE_EXHAUSTED.
@@ -432,7 +432,7 @@ pub struct Ingest {
     /// Streams that are written at once; more are RESOURCE_EXHAUSTED.
     pub streams_max: usize,
     /// Bytes of one stream that are received and not yet written, at most a quarter of `engine.memory_limit`; flow control stops the
-    /// client there.
+    /// client there. As much again for the stream's dictionaries.
     #[serde(with = "text::size")]
     pub stream_memory: ByteSize,
     /// The same for all streams together.

@@ -6,20 +6,19 @@
 //! the only one of a call other than DoPut, which looks after its own time.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use bytesize::ByteSize;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use http_body::Frame;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Sleep;
 use tonic::Status;
 use tonic::body::Body;
 
+use super::room::{FREE_BYTES, Room};
 use super::status;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
@@ -27,24 +26,16 @@ use crate::error::{Error, ErrorKind, Result};
 /// Bytes of a gRPC frame's prefix: a flag for compression, and the length.
 const PREFIX_BYTES: usize = 5;
 
-/// Smaller messages are not counted: what HTTP/2's windows let in before anybody reads it is more.
-const FREE_BYTES: usize = 64 << 10;
-
 /// What a call other than DoPut may say beside a statement.
 const OTHER_BYTES: usize = 1 << 20;
-
-/// Memory is counted in pages of this size, because a semaphore counts at most 2^32.
-const PAGE: usize = 4096;
 
 /// The one call whose messages may be as large as `server.message_bytes_max`.
 const DO_PUT: &str = "/arrow.flight.protocol.FlightService/DoPut";
 
-/// The room of all calls; cheap to clone.
+/// How messages are let in; cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Arrivals {
-    room: Arc<Semaphore>,
-    memory: ByteSize,
-    wait_max: Duration,
+    room: Room,
     message_timeout: Duration,
     put_bytes_max: usize,
     other_bytes_max: usize,
@@ -52,15 +43,10 @@ pub(super) struct Arrivals {
 
 impl Arrivals {
     pub(super) fn new(config: &Config) -> Self {
-        let server = &config.server;
-        let [memory, put, statement] =
-            [server.messages_memory, server.message_bytes_max, config.engine.statement_bytes_max]
-                .map(|bytes| usize::try_from(bytes.as_u64()).unwrap_or(usize::MAX));
+        let [put, statement] = [config.server.message_bytes_max, config.engine.statement_bytes_max]
+            .map(|bytes| usize::try_from(bytes.as_u64()).unwrap_or(usize::MAX));
         Self {
-            // A message that is allowed at all has room for itself.
-            room: Arc::new(Semaphore::new(memory.max(put).div_ceil(PAGE))),
-            memory: server.messages_memory.max(server.message_bytes_max),
-            wait_max: server.messages_wait,
+            room: Room::new(&config.server),
             message_timeout: config.ingest.idle_timeout,
             put_bytes_max: put,
             // What they say is a statement and little more; one that is somewhat too long is the engine's to refuse.
@@ -86,22 +72,6 @@ impl Arrivals {
 
     fn timer(&self) -> Pin<Box<Sleep>> {
         Box::pin(tokio::time::sleep(self.message_timeout))
-    }
-
-    /// Waits for room for a message.
-    fn admit(&self, bytes: usize) -> BoxFuture<'static, Result<OwnedSemaphorePermit>> {
-        let pages = u32::try_from(bytes.div_ceil(PAGE)).unwrap_or(u32::MAX);
-        let (room, wait_max, memory) = (Arc::clone(&self.room), self.wait_max, self.memory);
-        async move {
-            match tokio::time::timeout(wait_max, room.acquire_many_owned(pages)).await {
-                Ok(permit) => permit.map_err(|_| Error::internal("the room for messages is closed")),
-                Err(_) => Err(Error::exhausted(format!(
-                    "a message of {bytes} bytes found no room in {memory} for messages on their way in (server.messages_memory) \
-                     for {wait_max:?} (server.messages_wait): try again later, or send smaller batches"
-                ))),
-            }
-        }
-        .boxed()
     }
 }
 
@@ -152,7 +122,7 @@ impl Arriving {
         }
         // One that is too large for DoPut is refused by its length, for which tonic has a word.
         if self.rest > FREE_BYTES && self.rest <= bytes_max {
-            self.waiting = Some(self.arrivals.admit(self.rest));
+            self.waiting = Some(self.arrivals.room.clone().admit("a message", self.rest).boxed());
             self.prefix.extend_from_slice(&prefix);
             return Ok(None);
         }
@@ -228,11 +198,13 @@ impl http_body::Body for Arriving {
 
 #[cfg(test)]
 mod tests {
+    use bytesize::ByteSize;
     use futures::stream;
     use http_body_util::{BodyExt, StreamBody};
     use proptest::prelude::*;
 
     use super::*;
+    use crate::flight::room::PAGE;
 
     /// The messages as gRPC sends them.
     fn framed(lengths: &[usize]) -> Vec<u8> {
@@ -290,26 +262,26 @@ mod tests {
             let arrivals = arrivals(|_| {});
             let (got, error) = run(async { read(arrivals.watch(DO_PUT, body(&sent, part_bytes))).await });
             prop_assert!(error.is_none() && got == sent);
-            prop_assert_eq!(arrivals.room.available_permits(), (1 << 30) / PAGE);
+            prop_assert_eq!(arrivals.room.free_pages(), (1 << 30) / PAGE);
         }
     }
 
     #[test]
     fn a_message_has_its_room_until_the_next_is_wanted() {
         let arrivals = arrivals(|_| {});
-        let all = arrivals.room.available_permits();
+        let all = arrivals.room.free_pages();
         let (first, second) = (100 * PAGE, 50 * PAGE);
         let mut body = arrivals.watch(DO_PUT, body(&framed(&[first, second]), 1 << 20));
         run(async {
             let mut lengths = Vec::new();
             while let Some(frame) = body.frame().await {
-                lengths.push((frame.unwrap().into_data().unwrap().len(), all - arrivals.room.available_permits()));
+                lengths.push((frame.unwrap().into_data().unwrap().len(), all - arrivals.room.free_pages()));
             }
             let pages = [100, 50];
             assert_eq!(lengths, [(5, pages[0]), (first, pages[0]), (5, pages[1]), (second, pages[1])]);
         });
         drop(body);
-        assert_eq!(arrivals.room.available_permits(), all);
+        assert_eq!(arrivals.room.free_pages(), all);
     }
 
     #[test]
@@ -318,7 +290,7 @@ mod tests {
             config.server.messages_memory = ByteSize::mib(1);
             config.server.message_bytes_max = ByteSize::mib(1);
         });
-        let held = Arc::clone(&arrivals.room).try_acquire_many_owned(200).unwrap();
+        let held = run(arrivals.room.clone().admit("a test", 200 * PAGE)).unwrap();
         let sent = framed(&[10, 400_000]);
         let (got, status) = run(async { read(arrivals.watch(DO_PUT, body(&sent, 100_000))).await });
         let status = status.unwrap();
@@ -341,7 +313,7 @@ mod tests {
         let (_, status) =
             run(async { read(arrivals.watch("/arrow.flight.protocol.FlightService/GetFlightInfo", silent())).await });
         assert_eq!(word(&status.unwrap()), "DEADLINE_EXCEEDED");
-        assert_eq!(arrivals.room.available_permits(), (1 << 30) / PAGE);
+        assert_eq!(arrivals.room.free_pages(), (1 << 30) / PAGE);
     }
 
     #[test]

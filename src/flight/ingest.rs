@@ -1,23 +1,22 @@
-//! DoPut of rows: the stream is decoded, handed to the [ingest](crate::ingest) batch by batch, and answered while it runs.
+//! DoPut of rows: the stream is [decoded](super::decode), handed to the [ingest](crate::ingest) batch by batch, and answered while it runs.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::datatypes::SchemaRef;
-use arrow_flight::decode::{DecodedFlightData, DecodedPayload, FlightDataDecoder};
-use arrow_flight::error::FlightError;
+use arrow_flight::decode::{DecodedFlightData, DecodedPayload};
 use arrow_flight::{FlightData, PutResult};
 use bytes::Bytes;
-use futures::{Stream, StreamExt, stream};
+use futures::{Stream, stream};
 use prost::Message;
 use serde::Serialize;
 use tokio::sync::mpsc::{self, error::SendTimeoutError};
 use tonic::Streaming;
 
 use super::command::Replies;
+use super::decode::Incoming;
 use super::observe::{self, IngestTally};
 use super::ticket::decode_any;
-use super::{State, put, status};
+use super::{State, put};
 use crate::engine::{Call, Outcome};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ingest::{Ingest, Progress, Request};
@@ -49,7 +48,9 @@ pub(super) fn put(
         let answers = Answers { sender: answers, replies, patience };
         let tally = IngestTally::default();
         let (call, tracked) = state.engine.track_ingest(&request.table, &call);
-        let outcome = run(&state, *request, &answers, Incoming::new(&state, first, messages), &call).await;
+        let dictionaries_max = (state.budget.stream_memory(), "ingest.stream_memory");
+        let incoming = Incoming::new(&state, first, messages, dictionaries_max);
+        let outcome = run(&state, *request, &answers, incoming, &call).await;
         if let Some(tracked) = tracked {
             tracked.end(&outcome);
         }
@@ -150,7 +151,7 @@ async fn run(
     };
     let outcome = ingest.commit().await?;
     IngestTally::stored(&outcome);
-    answers.result(outcome, incoming.bytes, started.elapsed().as_secs_f64())
+    answers.result(outcome, incoming.bytes(), started.elapsed().as_secs_f64())
 }
 
 /// Takes the whole stream; what is left to do is its commit.
@@ -163,6 +164,7 @@ async fn receive(
 ) -> Result<Ingest> {
     let (explicit_commit, every_batch) = (request.explicit_commit, request.every_batch);
     let schema = incoming.schema().await?;
+    IngestTally::received(incoming.bytes());
     let mut ingest = Ingest::open(&state.engine, &state.budget, request, &schema, call).await?;
     match fill(&mut ingest, explicit_commit, every_batch, answers, incoming, call).await {
         Ok(()) => Ok(ingest),
@@ -187,6 +189,7 @@ async fn fill(
     let mut last_progress = Instant::now();
     let mut commit: Option<v1::IngestCommit> = None;
     while let Some(DecodedFlightData { mut inner, payload }) = next(incoming, ingest).await? {
+        IngestTally::received((inner.data_body.len() + inner.data_header.len()) as u64);
         let metadata = std::mem::take(&mut inner.app_metadata);
         // Rows may be a copy of their message, which is not kept while they are written.
         drop(inner);
@@ -198,7 +201,7 @@ async fn fill(
             ingest.write(batch).await?;
             if let Some(tracked) = &call.tracked {
                 tracked.set_rows(ingest.progress().received);
-                tracked.set_bytes(incoming.bytes);
+                tracked.set_bytes(incoming.bytes());
             }
             if every_batch || last_progress.elapsed() >= PROGRESS_INTERVAL {
                 answers.progress(ingest.progress()).await?;
@@ -249,73 +252,5 @@ fn check_commit(commit: Option<v1::IngestCommit>, received: u64) -> Result<()> {
             "the client committed {rows} rows but {received} were received: nothing is stored"
         ))),
         _ => Ok(()),
-    }
-}
-
-/// The stream, decoded; with the limit on how long it may be silent.
-struct Incoming {
-    decoder: FlightDataDecoder,
-    /// The app_metadata of the last message that carried nothing else; the decoder does not know such messages.
-    metadata: Arc<Mutex<Option<Bytes>>>,
-    bytes: u64,
-    idle_timeout: Duration,
-    message_bytes_max: u64,
-}
-
-impl Incoming {
-    fn new(state: &State, first: FlightData, messages: Streaming<FlightData>) -> Self {
-        let metadata = Arc::new(Mutex::new(None));
-        let slot = Arc::clone(&metadata);
-        let all = stream::iter([Ok(first)]).chain(messages);
-        let decodable = all.filter_map(move |message| {
-            let message = match message {
-                Ok(message) if message.data_header.is_empty() => {
-                    if !message.app_metadata.is_empty() {
-                        *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(message.app_metadata);
-                    }
-                    None
-                }
-                message => Some(message.map_err(|status| FlightError::Tonic(Box::new(status)))),
-            };
-            std::future::ready(message)
-        });
-        Self {
-            decoder: FlightDataDecoder::new(decodable),
-            metadata,
-            bytes: 0,
-            idle_timeout: state.budget.idle_timeout(),
-            message_bytes_max: state.config.server.message_bytes_max.as_u64(),
-        }
-    }
-
-    /// The app_metadata of a message that carried nothing else, if one came since the last time.
-    fn take_metadata(&self) -> Option<Bytes> {
-        self.metadata.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
-    /// The schema, which comes with the first messages.
-    async fn schema(&mut self) -> Result<SchemaRef> {
-        while let Some(message) = self.next().await? {
-            if let DecodedPayload::Schema(schema) = message.payload {
-                return Ok(schema);
-            }
-        }
-        Err(Error::invalid("the stream has no schema"))
-    }
-
-    async fn next(&mut self) -> Result<Option<DecodedFlightData>> {
-        let next = put::heard(self.idle_timeout, self.decoder.next()).await?;
-        match next.transpose() {
-            Ok(message) => {
-                if let Some(message) = &message {
-                    let bytes = message.inner.data_body.len() + message.inner.data_header.len();
-                    IngestTally::received(bytes);
-                    self.bytes += bytes as u64;
-                }
-                Ok(message)
-            }
-            Err(FlightError::Tonic(cause)) => Err(status::into_error(&cause, self.message_bytes_max)),
-            Err(error) => Err(Error::invalid(format!("cannot read the stream: {error}")).with_source(error)),
-        }
     }
 }

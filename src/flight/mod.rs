@@ -11,6 +11,7 @@ mod body;
 mod columns;
 mod command;
 mod control;
+mod decode;
 mod drain;
 mod encode;
 mod flights;
@@ -22,6 +23,7 @@ mod prepared;
 mod put;
 mod queries;
 mod reflection;
+mod room;
 mod session;
 mod statement;
 mod status;
@@ -46,6 +48,7 @@ use crate::error::{Error, Result};
 use crate::ingest::{Budget, BudgetUsage};
 use auth::Caller;
 use command::Command;
+use room::Room;
 
 pub use auth::Authenticated;
 pub use drain::Drain;
@@ -60,6 +63,8 @@ pub struct Service(Arc<State>);
 struct State {
     engine: Engine,
     budget: Budget,
+    /// What compressed messages unfold to.
+    unfolding: Room,
     flights: Arc<flights::Flights>,
     polls: control::Polls,
     prepared: prepared::PreparedStatements,
@@ -75,6 +80,7 @@ impl Service {
         let state = Arc::new(State {
             engine,
             budget: Budget::of(config),
+            unfolding: Room::new(&config.server),
             flights: flights::Flights::new(&config.query),
             polls: control::Polls::default(),
             prepared: prepared::PreparedStatements::new(&config.query),

@@ -6,20 +6,19 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use arrow_flight::decode::{DecodedPayload, FlightDataDecoder};
-use arrow_flight::error::FlightError;
+use arrow_flight::decode::DecodedPayload;
 use arrow_flight::sql::{ActionCreatePreparedStatementRequest, Any, DoPutPreparedStatementResult};
 use arrow_flight::{FlightData, PutResult};
 use bytes::Bytes;
-use futures::{StreamExt, stream};
 use lru::LruCache;
 use prost::Message;
 use tonic::Streaming;
 use uuid::Uuid;
 
+use super::decode::Incoming;
 use super::encode::{schema_bytes, wire_schema};
 use super::session::transaction_id;
-use super::{State, put, status};
+use super::{State, put};
 use crate::config;
 use crate::engine::{Action, Bound, Call, Owner, TransactionId};
 use crate::error::{Error, Result};
@@ -193,24 +192,10 @@ pub(super) async fn put_query(
 
 /// Reads the parameter stream to its end; none when it has no columns, or nothing but the descriptor.
 async fn read_parameters(state: &State, first: FlightData, messages: Streaming<FlightData>) -> Result<Option<Bound>> {
-    let message_bytes_max = state.config.server.message_bytes_max.as_u64();
-    let all = stream::iter([Ok(first)]).chain(messages);
-    // A message with nothing but a descriptor is no error of the client's.
-    let decodable = all.filter_map(|message| {
-        let message = match message {
-            Ok(message) if message.data_header.is_empty() => None,
-            message => Some(message.map_err(|status| FlightError::Tonic(Box::new(status)))),
-        };
-        std::future::ready(message)
-    });
-    let mut decoder = FlightDataDecoder::new(decodable);
     let bytes_max = state.config.query.parameters_bytes_max;
+    let mut incoming = Incoming::new(state, first, messages, (bytes_max, "query.parameters_bytes_max"));
     let (mut batches, mut bytes, mut columns): (Vec<RecordBatch>, u64, usize) = (Vec::new(), 0, 0);
-    while let Some(message) = put::heard(state.budget.idle_timeout(), decoder.next()).await? {
-        let message = message.map_err(|error| match error {
-            FlightError::Tonic(cause) => status::into_error(&cause, message_bytes_max),
-            error => Error::invalid(format!("cannot read the parameters: {error}")).with_source(error),
-        })?;
+    while let Some(message) = incoming.next().await? {
         match message.payload {
             DecodedPayload::Schema(schema) => columns = schema.fields().len(),
             DecodedPayload::RecordBatch(batch) => {

@@ -76,6 +76,11 @@ impl Budget {
         }
     }
 
+    /// What one stream may take.
+    pub fn stream_memory(&self) -> ByteSize {
+        self.config.stream_memory
+    }
+
     /// Time after which a stream whose client sends nothing is rolled back.
     pub fn idle_timeout(&self) -> Duration {
         self.config.idle_timeout

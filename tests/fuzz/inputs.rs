@@ -3,10 +3,15 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::array::{ArrayRef, DictionaryArray, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::datatypes::Int8Type;
+use arrow::ipc::CompressionType;
+use arrow::ipc::writer::IpcWriteOptions;
+use arrow_flight::encode::{DictionaryHandling, FlightDataEncoderBuilder};
 use arrow_flight::sql::{Any, CommandGetTables, CommandStatementIngest, CommandStatementQuery, ProstMessageExt};
-use arrow_flight::utils::batches_to_flight_data;
 use arrow_flight::{Action, FlightData, FlightDescriptor, Ticket};
+use futures::executor::block_on;
+use futures::{TryStreamExt, stream};
 use prost::Message;
 
 /// What is fuzzed.
@@ -151,7 +156,12 @@ pub fn write_seeds(target: Target, directory: &Path) {
                 [[&[number], &br#"{"table": "t"}"#[..]].concat(), [&[number], &query[..]].concat()]
             })
             .collect(),
-        Target::Put => vec![events(&path(&["events", "e"])), events(&command(&ingest))],
+        Target::Put => vec![
+            events(&path(&["events", "e"]), None),
+            events(&command(&ingest), None),
+            events(&path(&["events", "e"]), Some(CompressionType::LZ4_FRAME)),
+            events(&command(&ingest), Some(CompressionType::ZSTD)),
+        ],
         Target::Statement => include_str!("statements.sql").lines().map(|line| line.as_bytes().to_vec()).collect(),
     };
     std::fs::create_dir_all(directory).expect("a directory for the seeds");
@@ -160,18 +170,23 @@ pub fn write_seeds(target: Target, directory: &Path) {
     }
 }
 
-/// A stream of two events.
-fn events(descriptor: &[u8]) -> Vec<u8> {
+/// A stream of two events, with a dictionary.
+fn events(descriptor: &[u8], compression: Option<CompressionType>) -> Vec<u8> {
     let text = |values: [&str; 2]| Arc::new(StringArray::from(values.to_vec())) as ArrayRef;
     let batch = RecordBatch::try_from_iter([
-        ("event_name", text(["a", "b"])),
+        ("event_name", Arc::new(DictionaryArray::<Int8Type>::from_iter(["a", "b"])) as ArrayRef),
         ("event_time", Arc::new(TimestampMicrosecondArray::from(vec![1, 2])) as ArrayRef),
         ("distinct_id", text(["u", "v"])),
         ("insert_id", text(["1", "2"])),
-        ("properties", text([r#"{"a": [1, 2.5, "x"]}"#, "{}"])),
+        ("properties", text([r#"{"a": [1, 2.5, "x"], "b": [1, 2.5, "x"], "c": [1, 2.5, "x"]}"#, "{}"])),
     ])
     .expect("a batch");
-    let mut messages = batches_to_flight_data(&batch.schema(), [&batch]).expect("flight data");
+    let options = IpcWriteOptions::default().try_with_compression(compression).expect("a compression");
+    let encoder = FlightDataEncoderBuilder::new()
+        .with_options(options)
+        .with_dictionary_handling(DictionaryHandling::Resend)
+        .build(stream::iter([Ok(batch)]));
+    let mut messages: Vec<FlightData> = block_on(encoder.try_collect()).expect("flight data");
     messages[0].flight_descriptor = FlightDescriptor::decode(descriptor).ok();
     parts(&messages)
 }

@@ -95,8 +95,8 @@ pub(in crate::flight) struct IngestTally {
 }
 
 impl IngestTally {
-    pub(in crate::flight) fn received(bytes: usize) {
-        BYTES_RECEIVED.increment(bytes as u64);
+    pub(in crate::flight) fn received(bytes: u64) {
+        BYTES_RECEIVED.increment(bytes);
     }
 
     pub(in crate::flight) fn received_rows(rows: usize) {
