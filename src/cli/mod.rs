@@ -88,18 +88,25 @@ fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Cli, clap::Error> 
 /// Runs the command that the process's arguments name; the result is the process's exit code.
 pub fn run() -> ExitCode {
     let cli = parse(std::env::args_os()).unwrap_or_else(|error| error.exit());
-    match dispatch(cli.command) {
-        Ok(()) => ExitCode::SUCCESS,
+    let serves = matches!(cli.command, Command::Serve(_) | Command::Demo(_));
+    let ended = dispatch(cli.command);
+    let is_good = match &ended {
+        Ok(()) => true,
         // The reader of our output had enough (`| head`): that is no failure.
-        Err(_) if output::stdout_is_closed() => ExitCode::SUCCESS,
+        Err(_) if output::stdout_is_closed() => true,
         Err(error) => {
             // The shell has told its own.
             if !error.message().is_empty() {
                 output::warn(error.message());
             }
-            ExitCode::FAILURE
+            false
         }
+    };
+    if serves {
+        // Connections that were left open may still have the engine.
+        crate::engine::end_process(is_good);
     }
+    if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn dispatch(command: Command) -> Result<()> {

@@ -5,7 +5,8 @@
 //! unsafe is to say so. Everything below takes and gives owned values, and no raw pointer leaves the file.
 #![expect(unsafe_code, reason = "the Arrow C Data Interface and the guard's are C interfaces")]
 
-use std::ffi::{CString, c_char, c_void};
+use std::ffi::{CString, c_char, c_int, c_void};
+use std::io::Write;
 use std::marker::PhantomData;
 use std::panic::catch_unwind;
 use std::sync::Arc;
@@ -136,6 +137,18 @@ impl Drop for ArrowResult<'_> {
         // SAFETY: the handle is the result's own.
         let _ = unsafe { ffi::duckdb_v2_arrow_result_destroy(&raw mut self.handle) };
     }
+}
+
+unsafe extern "C" {
+    safe fn _exit(status: c_int) -> !;
+}
+
+/// Ends the process without what C++ has registered for its end, which would take down what DuckDB's threads, and whoever still closes
+/// the instance, use at that moment. What was acknowledged is on the disk.
+pub fn end_process(is_good: bool) -> ! {
+    // Nobody is there to hear of a failure.
+    drop(std::io::stdout().flush());
+    _exit(c_int::from(!is_good))
 }
 
 /// Makes a call of the C API, and an error of what it says.

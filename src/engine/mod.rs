@@ -53,6 +53,7 @@ pub use bound::Bound;
 pub use call::{Call, Owner, SessionKey, TransactionId};
 pub use catalog::{ColumnDescription, TableDescription, TableListing};
 pub use contents::{Contents, TableContents, difference_of_tables, settle};
+pub use ffi::end_process;
 pub use ingest::{
     Chunk, Held, Opened, Outcome, Provenance, ROW_COLUMN, SmallAppend, TablePlace, Target, Waiting, Writer,
 };

@@ -261,8 +261,8 @@ class Run:
 
     def end(self, server: Server) -> None:
         assert self.plan is not None
-        if self.plan.end == "stop" and server.stop() != 0:
-            raise FindingError("the server did not stop well")
+        if self.plan.end == "stop" and (code := server.stop()) != 0:
+            raise FindingError(f"the server did not stop well: it ended with {code}")
         if self.plan.end == "term":
             server.process.send_signal(signal.SIGTERM)
             time.sleep(self.chance.random() * 1.4)
