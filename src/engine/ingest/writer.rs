@@ -181,21 +181,35 @@ enum Way {
     Staged,
 }
 
+/// What is there before a stream.
+enum Prepared {
+    /// It has run before.
+    Known(Outcome),
+    Open(Option<RunningId>, Way),
+}
+
+fn prepare(work: &Work, target: &Target) -> Result<Prepared> {
+    let id = match &target.ingest_id {
+        None => None,
+        Some(id) => {
+            let running = work.engine.ingests.run_id(id)?;
+            if let Some(outcome) = metadata::ingest_result(work, id, &target.table)? {
+                return Ok(Prepared::Known(outcome));
+            }
+            Some(running)
+        }
+    };
+    work.check_transaction()?;
+    Ok(Prepared::Open(id, choose_way(work, target)?))
+}
+
 impl Stream {
     fn begin(work: Work, target: Target, written: Arc<AtomicU64>) -> Result<Begun> {
-        let ingests = &work.engine.ingests;
-        let id = match &target.ingest_id {
-            None => None,
-            Some(id) => {
-                let running = ingests.run_id(id)?;
-                if let Some(outcome) = metadata::ingest_result(&work, id, &target.table)? {
-                    return Ok(Begun::Known(outcome));
-                }
-                Some(running)
-            }
+        let (id, way) = match prepare(&work, &target) {
+            Ok(Prepared::Open(id, way)) => (id, way),
+            Ok(Prepared::Known(outcome)) => return Ok(Begun::Known(outcome)),
+            Err(error) => return Err(work.explain(error)),
         };
-        work.check_transaction()?;
-        let way = choose_way(&work, &target)?;
         let memory_bytes_max = work.engine.stage_bytes_max;
         let fresh = Stage::new("__ingest_fresh", &target.schema, memory_bytes_max);
         let suspects = Stage::new("__ingest_suspects", &target.schema, memory_bytes_max);
@@ -203,6 +217,7 @@ impl Stream {
         match stream.begin_live() {
             Ok(()) => Ok(Begun::Stream(Box::new(stream))),
             Err(error) => {
+                let error = stream.work.explain(error);
                 stream.end(Some(&error));
                 Err(error)
             }
