@@ -35,6 +35,7 @@ mod tokens;
 mod users;
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -103,7 +104,8 @@ pub fn run() -> ExitCode {
         }
     };
     if serves {
-        // Connections that were left open may still have the engine.
+        // Connections that were left open may still have the engine. Nobody is there to hear of a failure to flush.
+        drop(output::Stdout.flush());
         crate::engine::end_process(is_good);
     }
     if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -6,7 +6,6 @@
 #![expect(unsafe_code, reason = "the Arrow C Data Interface and the guard's are C interfaces")]
 
 use std::ffi::{CString, c_char, c_int, c_void};
-use std::io::Write;
 use std::marker::PhantomData;
 use std::panic::catch_unwind;
 use std::sync::Arc;
@@ -144,10 +143,8 @@ unsafe extern "C" {
 }
 
 /// Ends the process without what C++ has registered for its end, which would take down what DuckDB's threads, and whoever still closes
-/// the instance, use at that moment. What was acknowledged is on the disk.
+/// the instance, use at that moment. What was acknowledged is on the disk; what was printed has to be flushed.
 pub fn end_process(is_good: bool) -> ! {
-    // Nobody is there to hear of a failure.
-    drop(std::io::stdout().flush());
     _exit(c_int::from(!is_good))
 }
 

@@ -13,8 +13,8 @@ import raw
 CODECS = ["lz4", "zstd"]
 
 
-def plain(table, **settings):
-    return ingest(table, kind="table", mode="create", **settings)
+def plain(table):
+    return ingest(table, kind="table", mode="create")
 
 
 def compressed(batch, codec):
